@@ -1,0 +1,77 @@
+"""What a backend is: one function, ``plan(product, geometry, dtype, options) -> Plan | None``."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+
+from ..geometry import ConvGeometry
+
+#: ``forward`` is x -> W x, ``transpose`` y -> W^T y, ``kernel_gradient`` the map whose result
+#: k' satisfies <g, W(k) x> = <k', k> for every kernel k.
+Product: TypeAlias = Literal["forward", "transpose", "kernel_gradient"]
+
+ALGORITHMS = (None, "direct", "winograd")
+PRECISIONS = ("float32", "tf32")
+ACTIVATIONS = (None, "relu", "relu6")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to compute, as far as the caller decides it; part of a plan's identity."""
+
+    algorithm: str | None = None
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("algorithm", ALGORITHMS), ("precision", PRECISIONS)):
+            value = getattr(self, name)
+            if value not in allowed:
+                words = ", ".join(map(repr, allowed))
+                raise ValueError(f"{name}: expected one of {words}, got {value!r}")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Epilogue:
+    """What one call adds to the product: ``activation(scale*(W x) + bias + residual)``.
+
+    `scale` and `bias` have one entry a channel of the result, `residual` its shape (with batch
+    and channel axes); all are of dtypes that cast safely to `computed_in` of the result's.
+    """
+
+    scale: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    residual: np.ndarray | None = None
+    activation: str | None = None
+
+    def __bool__(self) -> bool:
+        return any(part is not None for part in vars(self).values())
+
+
+def computed_in(dtype: np.dtype) -> np.dtype:
+    """Return what sums of `dtype` are computed in: float32 for the half types, else itself."""
+    return np.dtype(np.float32) if dtype.name in ("float16", "bfloat16") else dtype
+
+
+class Plan(Protocol):
+    """One product of one geometry in one dtype: everything known without the numbers.
+
+    ``str(plan)`` says in words what was chosen. Plans are cached and shared by threads, so
+    they hold nothing that a run changes.
+    """
+
+    def pack(self, operand: Any) -> Any:
+        """Lay out the operand that is reused: the kernel, or g for the kernel gradient.
+
+        It comes channels-last, ``geometry.kernel_shape`` or ``(n, *output_shape)``, and may
+        be a view of the caller's memory.
+        """
+
+    def run(self, source: Any, packed: Any, out: Any, epilogue: Epilogue) -> Any:
+        """Compute into `out` (or a new array where it is None) and return it.
+
+        `source` is ``(n, *input_shape)``, or ``(n, *output_shape)`` for the transpose; `out`
+        has the result's shape and dtype and shares no memory with any operand.
+        """

@@ -1,0 +1,126 @@
+"""One call of a product: its epilogue and output are checked, then its plan runs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from . import backends
+from .arrays import numeric
+from .backends import Epilogue, Options, Plan, Product
+from .backends.protocol import ACTIVATIONS, computed_in
+from .geometry import ConvGeometry
+from .memory import require_bytes
+
+
+class Call:
+    """What the result of one call must look like.
+
+    Parameters
+    ----------
+    product, geometry, dtype
+        As a plan has them; `dtype` is the result's.
+    batch : tuple of int
+        ``(n,)``, or ``()`` for the kernel gradient.
+    bare : bool
+        Whether the caller's arrays are without batch and channel axes.
+    """
+
+    def __init__(
+        self,
+        product: Product,
+        geometry: ConvGeometry,
+        dtype: np.dtype,
+        batch: tuple[int, ...],
+        bare: bool,
+    ) -> None:
+        self.product, self.geometry, self.dtype, self.bare = product, geometry, dtype, bare
+        shapes = {
+            "forward": geometry.output_shape,
+            "transpose": geometry.input_shape,
+            "kernel_gradient": geometry.kernel_shape,
+        }
+        self.shape = (*batch, *shapes[product])
+        lead = len(batch)
+        #: The result's shape as the caller sees it.
+        self.caller_shape = self.shape[lead : lead + geometry.rank] if bare else self.shape
+        #: What to index the caller's arrays with to give them all the axes of the result.
+        self.expand: tuple[Any, ...] = (...,)
+        if bare:
+            self.expand = (None,) * lead + (...,) + (None,) * (len(self.shape) - lead - geometry.rank)
+        # A zero axis makes the product 0, but NumPy refuses its other axes if they are absurd.
+        require_bytes(
+            f"the result of shape {self.caller_shape}",
+            math.prod(max(1, length) for length in self.shape) * dtype.itemsize,
+            way_out="give a smaller size or padding, or work in parts",
+        )
+
+    def epilogue(self, scale: Any, bias: Any, residual: Any, activation: Any) -> Epilogue:
+        """Check the four parts against the result's shape and dtype."""
+        if activation not in ACTIVATIONS:
+            words = ", ".join(map(repr, ACTIVATIONS))
+            raise ValueError(f"activation: expected one of {words}, got {activation!r}")
+        if activation is not None and self.dtype.kind == "c":
+            raise TypeError(f"activation: expected None for a complex result, got {activation!r}")
+        channels = self.shape[-1:]
+        scale = self._part("scale", scale, channels)
+        bias = self._part("bias", bias, channels)
+        residual = self._part("residual", residual, self.caller_shape)
+        if residual is not None:
+            residual = residual[self.expand]
+        return Epilogue(scale, bias, residual, activation)
+
+    def _part(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+        if value is None:
+            return None
+        value = numeric(name, value)
+        if value.shape != shape:
+            raise ValueError(f"{name}: expected shape {shape}, got {value.shape}")
+        if not np.can_cast(value.dtype, computed_in(self.dtype), "safe"):
+            raise TypeError(
+                f"{name}: expected a dtype that casts safely to {computed_in(self.dtype)}, "
+                f"got {value.dtype}"
+            )
+        return value
+
+    def run(
+        self,
+        plan: Plan,
+        source: np.ndarray,
+        operand: np.ndarray,
+        packed: Any,
+        epilogue: Epilogue,
+        out: Any,
+    ) -> np.ndarray:
+        """Run the plan on `source` and `packed`, the other operand laid out by it."""
+        target = None if out is None else self._target(out)
+        if 0 in self.shape:
+            return np.empty(self.caller_shape, self.dtype) if out is None else out
+        if source.size == 0 or operand.size == 0:  # no fast kernel ever meets an empty array
+            plan = backends.plan("reference", self.product, self.geometry, self.dtype, Options())
+            packed = plan.pack(operand)
+        touched = (source, operand, epilogue.scale, epilogue.bias, epilogue.residual)
+        apart = target is not None and not any(
+            np.may_share_memory(target, array) for array in touched if array is not None
+        )
+        result = plan.run(source, packed, target if apart else None, epilogue)
+        if target is None:
+            return result.reshape(self.caller_shape)
+        if not apart:
+            target[...] = result
+        return out
+
+    def _target(self, out: Any) -> np.ndarray:
+        """Return `out` with all the axes of the result."""
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"out: expected a NumPy array, got {type(out).__qualname__}")
+        if out.shape != self.caller_shape or out.dtype != self.dtype:
+            raise ValueError(
+                f"out: expected shape {self.caller_shape} and dtype {self.dtype}, "
+                f"got {out.shape} and {out.dtype}"
+            )
+        if not out.flags.writeable:
+            raise ValueError("out: expected a writeable array, got a read-only one")
+        return out[self.expand]

@@ -1,0 +1,283 @@
+"""`ConvOperator`: the map itself, planned once: call it, transpose it, write it out."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import backends
+from .arrays import check_channels, kernel_geometry, numeric, result_type
+from .backends import Options, Plan, Product
+from .call import Call
+from .geometry import ConvGeometry, Padding
+from .matrix import matrix
+from .spectral import spectral_norm
+from .validate import PerAxis
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+
+class ConvOperator:
+    """The linear map ``W`` of a convolution, its kernel copied and packed once.
+
+    Parameters
+    ----------
+    kernel : ndarray
+        ``(*k, c_in // groups, c_out)``, or 1 or 2 axes for one channel in and out.
+    input_size : int or tuple of int
+        The spatial size of an input, without channels.
+    strides, padding, dilations, groups
+        As `ConvGeometry` takes them.
+    backend, algorithm, precision
+        As in `conv`.
+
+    Notes
+    -----
+    An operator does not change once made, and several threads may call it at once.
+
+    Examples
+    --------
+    >>> op = ConvOperator(np.arange(1, 10).reshape(3, 3), (4, 4))
+    >>> op(np.arange(1, 17).reshape(4, 4))
+    array([[348, 393],
+           [528, 573]])
+    >>> op.T(np.eye(2, dtype=int))
+    array([[ 1,  2,  3,  0],
+           [ 4,  6,  8,  3],
+           [ 7, 12, 14,  6],
+           [ 0,  7,  8,  9]])
+    >>> op.T.T is op
+    True
+    """
+
+    def __init__(
+        self,
+        kernel: np.ndarray,
+        input_size: PerAxis,
+        *,
+        strides: PerAxis = 1,
+        padding: Padding = "VALID",
+        dilations: PerAxis = 1,
+        groups: int = 1,
+        algorithm: str | None = None,
+        precision: str = "float32",
+        backend: str | None = None,
+    ) -> None:
+        checked, geometry, bare = kernel_geometry(
+            numeric("kernel", kernel),
+            input_size,
+            name="input_size",
+            channels=False,
+            groups=groups,
+            strides=strides,
+            padding=padding,
+            dilations=dilations,
+        )
+        options = Options(algorithm, precision)
+        core = _Core(checked, geometry, bare, backends.choose(backend), options)
+        core.prepared("forward", checked.dtype)  # refuses now what the backend cannot do
+        self._set(core, "forward")
+
+    def _set(self, core: _Core, product: Product) -> None:
+        self._core, self._product = core, product
+        self._partners: dict[str, Any] = {}  # by "T" and "H": a callable that gives the operator
+
+    @property
+    def geometry(self) -> ConvGeometry:
+        """The geometry of the convolution, also for its transpose."""
+        return self._core.geometry
+
+    @property
+    def kernel(self) -> np.ndarray:
+        """The operator's own copy of the kernel, read-only."""
+        kernel = self._core.kernel
+        return kernel[..., 0, 0] if self._core.bare else kernel
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The kernel's dtype; a result has what it promotes to with the operand's."""
+        return self._core.kernel.dtype
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The rows and columns of the matrix: the entries of one result and of one operand."""
+        rows, columns = self.geometry.matrix_shape
+        return (rows, columns) if self._product == "forward" else (columns, rows)
+
+    @property
+    def plan(self) -> Plan:
+        """What runs for operands of the kernel's dtype; ``str(op.plan)`` says it in words."""
+        return self._core.prepared(self._product, self.dtype)[0]
+
+    @property
+    def T(self) -> ConvOperator:
+        """The transpose, nothing conjugated; ``op.T.T is op``."""
+        return self._partner("T", self._core)
+
+    @property
+    def H(self) -> ConvOperator:
+        """The adjoint: the transpose of the conjugate, `T` itself for a real kernel."""
+        if self.dtype.kind != "c":
+            return self.T
+        core = self._core
+        return self._partner("H", dataclasses.replace(core, kernel=core.kernel.conj()))
+
+    def _partner(self, name: str, core: _Core) -> ConvOperator:
+        """Return the other half of a pair, making it where it is not alive.
+
+        The one made later keeps the first alive, the first only knows of it: a cycle would
+        hold the packed kernels until the garbage collector comes by.
+        """
+        other = self._partners.get(name, lambda: None)()
+        if other is None:
+            other = _operator(core, "transpose" if self._product == "forward" else "forward")
+            other._partners[name] = lambda: self
+            self._partners[name] = weakref.ref(other)
+        return other
+
+    def __call__(
+        self,
+        x: np.ndarray,
+        *,
+        scale: np.ndarray | None = None,
+        bias: np.ndarray | None = None,
+        residual: np.ndarray | None = None,
+        activation: str | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Return ``activation(scale*(W x) + bias + residual)``; see `conv` for the arguments.
+
+        Parameters
+        ----------
+        x : ndarray
+            ``(n, *size, c)``, or ``size`` alone for a kernel without channels.
+        """
+        core, geometry, product = self._core, self.geometry, self._product
+        x = numeric("x", x)
+        forward = product == "forward"
+        size = geometry.input_size if forward else geometry.output_size
+        if core.bare:
+            if x.shape != size:
+                raise ValueError(f"x: expected shape {size}, got {x.shape}")
+            x = x[None, ..., None]
+        else:
+            if x.ndim != len(size) + 2 or x.shape[1:-1] != size:
+                sizes = ", ".join(map(str, size))
+                raise ValueError(f"x: expected shape (n, {sizes}, c), got {x.shape}")
+            check_channels("x", x, geometry.in_channels if forward else geometry.out_channels)
+        dtype = result_type(x=x, kernel=core.kernel)
+        call = Call(product, geometry, dtype, (len(x),), core.bare)
+        epilogue = call.epilogue(scale, bias, residual, activation)
+        plan, packed = core.prepared(product, dtype)
+        return call.run(plan, x, core.kernel, packed, epilogue, out)
+
+    def with_kernel(self, kernel: np.ndarray) -> ConvOperator:
+        """Return the same operator with another kernel of the same shape, under the same plan."""
+        kernel = numeric("kernel", kernel)
+        if kernel.shape != self.kernel.shape:
+            raise ValueError(f"kernel: expected shape {self.kernel.shape}, got {kernel.shape}")
+        core = self._core
+        return _operator(
+            dataclasses.replace(core, kernel=kernel.reshape(core.kernel.shape)), self._product
+        )
+
+    def as_matmul(
+        self, *, rows: slice | None = None, max_bytes: int | None = None
+    ) -> scipy.sparse.csr_array:
+        """Return the matrix, or a slice of its rows; see `conv_as_matmul`."""
+        core = self._core
+        if self._product == "forward":
+            return matrix(core.kernel, self.geometry, rows=rows, max_bytes=max_bytes)
+        transpose = matrix(core.kernel, self.geometry, max_bytes=max_bytes).T
+        return (transpose if rows is None else transpose[rows]).tocsr()
+
+    def as_linear_operator(self) -> scipy.sparse.linalg.LinearOperator:
+        """Return SciPy's LinearOperator, on vectors that are the arrays' C-order ravel.
+
+        Its ``rmatvec`` is the adjoint `H`. With it ``scipy.sparse.linalg.lsqr``, ``svds``,
+        ``cg`` and the others run on the convolution without its matrix.
+
+        Examples
+        --------
+        >>> op = ConvOperator(np.array([1.0, 2.0]), 3)
+        >>> A = op.as_linear_operator()
+        >>> A.shape, A @ np.array([1.0, 1.0, 1.0])
+        ((2, 3), array([3., 3.]))
+        """
+        from scipy.sparse.linalg import LinearOperator
+
+        adjoint = self.H  # held here, so that its kernel is packed once
+        return LinearOperator(
+            self.shape,
+            matvec=lambda vector: self._matmat(vector.reshape(-1, 1)).ravel(),
+            rmatvec=lambda vector: adjoint._matmat(vector.reshape(-1, 1)).ravel(),
+            matmat=self._matmat,
+            rmatmat=adjoint._matmat,
+            dtype=self.dtype,
+        )
+
+    def _matmat(self, columns: np.ndarray) -> np.ndarray:
+        """Return ``W @ columns``, the columns as one batch."""
+        core, geometry, product = self._core, self.geometry, self._product
+        shape = geometry.input_shape if product == "forward" else geometry.output_shape
+        batch = numeric("x", columns).T.reshape(columns.shape[1], *shape)
+        dtype = result_type(x=batch, kernel=core.kernel)
+        call = Call(product, geometry, dtype, (len(batch),), bare=False)
+        plan, packed = core.prepared(product, dtype)
+        result = call.run(plan, batch, core.kernel, packed, backends.Epilogue(), None)
+        return result.reshape(len(batch), self.shape[0]).T
+
+    def norm(self, *, rtol: float = 1e-6) -> float:
+        """Return the spectral norm, the largest singular value, of the map as it is.
+
+        Strides, padding and borders count, unlike in the bound by the kernel's Fourier
+        transform, which is the norm of a circular convolution.
+
+        Parameters
+        ----------
+        rtol : float
+            The relative error allowed, between 1e-12 and 0.1.
+        """
+        return spectral_norm(self, rtol=rtol)
+
+    def __repr__(self) -> str:
+        suffix = "" if self._product == "forward" else ".T"
+        return f"ConvOperator({self.dtype}, {self.geometry!r}){suffix}"
+
+
+@dataclasses.dataclass(eq=False)
+class _Core:
+    """What an operator and its transpose share: the kernel, and its packed forms."""
+
+    kernel: np.ndarray  # (*k, c_in // groups, c_out)
+    geometry: ConvGeometry
+    bare: bool
+    backend: str
+    options: Options
+
+    def __post_init__(self) -> None:
+        self.kernel = self.kernel.copy()
+        self.kernel.flags.writeable = False
+        self._lock = threading.Lock()
+        self._prepared: dict[tuple[Product, np.dtype], tuple[Plan, Any]] = {}
+
+    def prepared(self, product: Product, dtype: np.dtype) -> tuple[Plan, Any]:
+        """Return the plan for results of `dtype` and the kernel packed by it, once each."""
+        key = (product, dtype)
+        if key not in self._prepared:
+            with self._lock:
+                if key not in self._prepared:
+                    plan = backends.plan(self.backend, product, self.geometry, dtype, self.options)
+                    self._prepared[key] = plan, plan.pack(self.kernel)
+        return self._prepared[key]
+
+
+def _operator(core: _Core, product: Product) -> ConvOperator:
+    operator = object.__new__(ConvOperator)
+    operator._set(core, product)
+    return operator

@@ -1,0 +1,278 @@
+"""The public products: validate, plan, run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import backends
+from .arrays import check_channels, checked_kernel, is_bare, numeric, result_type
+from .backends import Epilogue, Options
+from .call import Call
+from .geometry import ConvGeometry, Padding
+from .validate import PerAxis, per_axis
+
+
+def conv(
+    x: np.ndarray,
+    kernel: np.ndarray,
+    *,
+    strides: PerAxis = 1,
+    padding: Padding = "VALID",
+    dilations: PerAxis = 1,
+    groups: int = 1,
+    scale: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    activation: str | None = None,
+    out: np.ndarray | None = None,
+    algorithm: str | None = None,
+    precision: str = "float32",
+    backend: str | None = None,
+) -> np.ndarray:
+    """Return the convolution ``W x`` (a cross-correlation, as in every network).
+
+    Parameters
+    ----------
+    x : ndarray
+        ``(n, *spatial, c_in)`` with any number of spatial axes; or 1 or 2 axes without batch
+        and channels, with a kernel of as many.
+    kernel : ndarray
+        ``(*k, c_in // groups, c_out)``, or as many axes as a bare `x` has.
+    strides, padding, dilations, groups
+        As `ConvGeometry` takes them.
+    scale, bias : ndarray, optional
+        One entry an output channel; see Returns.
+    residual : ndarray, optional
+        Of the result's shape.
+    activation : {None, "relu", "relu6"}
+        Not for complex results. NaN passes.
+    out : ndarray, optional
+        Where to write the result, of its shape and dtype. It may overlap an operand.
+    algorithm : {None, "direct", "winograd"}
+        None lets the backend choose by the geometry.
+    precision : {"float32", "tf32"}
+        What float32 products are rounded to; "tf32" exists on CUDA only.
+    backend : {None, "reference"}
+        None chooses by the type of the arrays.
+
+    Returns
+    -------
+    ndarray
+        ``activation(scale*(W x) + bias + residual)``, of shape ``(n, *output_size, c_out)``
+        and dtype ``np.result_type(x, kernel)``, computed in it, or in float32 for the half
+        types. Integers are exact modulo 2**bits. A zero axis gives an empty result.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came, before anything is allocated.
+
+    Notes
+    -----
+    A float result is within ``m * eps * (|W| |x|)`` of the exact one, where ``m`` counts the
+    terms of a sum (kernel entries times ``c_in // groups``). A tap in the padding contributes
+    nothing, even where the kernel holds an infinity.
+
+    Dumoulin & Visin, arXiv:1603.07285.
+
+    Examples
+    --------
+    >>> X, K = np.arange(1, 17).reshape(4, 4), np.arange(1, 10).reshape(3, 3)
+    >>> conv(X, K)
+    array([[348, 393],
+           [528, 573]])
+    >>> conv(np.ones((1, 64, 64, 3)), np.ones((4, 4, 3, 10)), strides=2, padding="SAME").shape
+    (1, 32, 32, 10)
+    """
+    x, kernel = numeric("x", x), numeric("kernel", kernel)
+    options = Options(algorithm, precision)
+    bare = is_bare("x", x, kernel)
+    kernel, in_channels, out_channels = checked_kernel(kernel, bare=bare, groups=groups)
+    if bare:
+        x = x[None, ..., None]
+    check_channels("x", x, in_channels)
+    geometry = ConvGeometry(
+        x.shape[1:-1],
+        kernel.shape[:-2],
+        strides=strides,
+        dilations=dilations,
+        padding=padding,
+        groups=groups,
+        in_channels=in_channels,
+        out_channels=out_channels,
+    )
+    dtype = result_type(x=x, kernel=kernel)
+    call = Call("forward", geometry, dtype, (len(x),), bare)
+    epilogue = call.epilogue(scale, bias, residual, activation)
+    plan = backends.plan(backends.choose(backend), "forward", geometry, dtype, options)
+    return call.run(plan, x, kernel, plan.pack(kernel), epilogue, out)
+
+
+def conv_transpose(
+    y: np.ndarray,
+    kernel: np.ndarray,
+    *,
+    strides: PerAxis = 1,
+    padding: Padding = "VALID",
+    dilations: PerAxis = 1,
+    groups: int = 1,
+    output_size: PerAxis | None = None,
+    scale: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    activation: str | None = None,
+    out: np.ndarray | None = None,
+    algorithm: str | None = None,
+    precision: str = "float32",
+    backend: str | None = None,
+) -> np.ndarray:
+    """Return the transposed convolution ``W^T y``, the exact adjoint of `conv` for real arrays.
+
+    It takes **the same kernel and the same arguments** as the `conv` whose transpose it is;
+    nothing is conjugated.
+
+    Parameters
+    ----------
+    y : ndarray
+        ``(n, *spatial, c_out)``, or 1 or 2 axes with a kernel of as many.
+    kernel : ndarray
+        ``(*k, c_in // groups, c_out)`` (TensorFlow's ``(kh, kw, out, in)`` for transposed
+        filters is this same array).
+    output_size : int or tuple of int, optional
+        The spatial size of the result: any that `conv` maps to the size of `y`. Default:
+        ``spatial * stride`` for the SAME paddings, the smallest otherwise.
+    strides, padding, dilations, groups, scale, bias, residual, activation, out, algorithm, \
+precision, backend
+        As in `conv`; `scale` and `bias` have ``c_in`` entries.
+
+    Returns
+    -------
+    ndarray
+        ``activation(scale*(W^T y) + bias + residual)`` of shape ``(n, *output_size, c_in)``.
+        Entries that no window reaches get nothing from `y`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv`; an `output_size` that does not fit is answered with the range that does.
+
+    Notes
+    -----
+    The error bound is that of `conv` with ``c_out // groups`` channels. Dumoulin & Visin,
+    arXiv:1603.07285, chapter 4.
+
+    Examples
+    --------
+    >>> K = np.ones((4, 4, 3, 10))
+    >>> conv_transpose(np.ones((1, 32, 32, 10)), K, strides=2, padding="SAME").shape
+    (1, 64, 64, 3)
+    >>> conv_transpose(np.array([1, 2]), np.array([1, 10, 100]), strides=2, output_size=6)
+    array([  1,  10, 102,  20, 200,   0])
+    """
+    y, kernel = numeric("y", y), numeric("kernel", kernel)
+    options = Options(algorithm, precision)
+    bare = is_bare("y", y, kernel)
+    kernel, in_channels, out_channels = checked_kernel(kernel, bare=bare, groups=groups)
+    if bare:
+        y = y[None, ..., None]
+    check_channels("y", y, out_channels)
+    geometry = ConvGeometry.of_transpose(
+        y.shape[1:-1],
+        kernel.shape[:-2],
+        output_size=output_size,
+        strides=strides,
+        dilations=dilations,
+        padding=padding,
+        groups=groups,
+        in_channels=out_channels,
+        out_channels=in_channels,
+    )
+    dtype = result_type(y=y, kernel=kernel)
+    call = Call("transpose", geometry, dtype, (len(y),), bare)
+    epilogue = call.epilogue(scale, bias, residual, activation)
+    plan = backends.plan(backends.choose(backend), "transpose", geometry, dtype, options)
+    return call.run(plan, y, kernel, plan.pack(kernel), epilogue, out)
+
+
+def conv_kernel_gradient(
+    x: np.ndarray,
+    g: np.ndarray,
+    kernel_size: PerAxis,
+    *,
+    strides: PerAxis = 1,
+    padding: Padding = "VALID",
+    dilations: PerAxis = 1,
+    groups: int = 1,
+    out: np.ndarray | None = None,
+    algorithm: str | None = None,
+    precision: str = "float32",
+    backend: str | None = None,
+) -> np.ndarray:
+    """Return the derivative of ``<g, conv(x, kernel)>`` in the kernel, nothing conjugated.
+
+    Parameters
+    ----------
+    x : ndarray
+        ``(n, *spatial, c_in)``, or 1 or 2 axes without batch and channels.
+    g : ndarray
+        Of the shape of ``conv(x, kernel, ...)``.
+    kernel_size : int or tuple of int
+        The spatial size of the kernel.
+    strides, padding, dilations, groups, out, algorithm, precision, backend
+        As in `conv`.
+
+    Returns
+    -------
+    ndarray
+        ``(*kernel_size, c_in // groups, c_out)``, or as many axes as a bare `x` has, of dtype
+        ``np.result_type(x, g)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came.
+
+    Notes
+    -----
+    A float32 result is within ``2 * eps * (|g| |x|)`` of the exact one on the reference (the
+    sum runs in float64), a float64 one within ``m * eps * (|g| |x|)`` for a sum of ``m`` terms.
+
+    Examples
+    --------
+    >>> x, g = np.arange(1., 17.).reshape(4, 4), np.array([[1., 0.], [0., 0.]])
+    >>> conv_kernel_gradient(x, g, 3)
+    array([[ 1.,  2.,  3.],
+           [ 5.,  6.,  7.],
+           [ 9., 10., 11.]])
+    """
+    x, g = numeric("x", x), numeric("g", g)
+    options = Options(algorithm, precision)
+    bare = x.ndim <= 2
+    if x.ndim == 0 or g.ndim != x.ndim:
+        raise ValueError(
+            f"g: expected as many axes as x, at least 1, got shapes {g.shape} and {x.shape}"
+        )
+    if bare:
+        x, g = x[None, ..., None], g[None, ..., None]
+    for name, array in (("x", x), ("g", g)):
+        if array.shape[-1] == 0:
+            raise ValueError(f"{name}: expected channels on the last axis, got shape {array.shape}")
+    geometry = ConvGeometry(
+        x.shape[1:-1],
+        per_axis("kernel_size", kernel_size, x.ndim - 2, minimum=1),
+        strides=strides,
+        dilations=dilations,
+        padding=padding,
+        groups=groups,
+        in_channels=x.shape[-1],
+        out_channels=g.shape[-1],
+    )
+    expected = (len(x), *geometry.output_shape)
+    if g.shape != expected:
+        if bare:
+            expected, g = expected[1:-1], g[0, ..., 0]
+        raise ValueError(f"g: expected the convolution's shape {expected}, got {g.shape}")
+    dtype = result_type(x=x, g=g)
+    call = Call("kernel_gradient", geometry, dtype, (), bare)
+    plan = backends.plan(backends.choose(backend), "kernel_gradient", geometry, dtype, options)
+    return call.run(plan, x, g, plan.pack(g), Epilogue(), out)

@@ -1,0 +1,95 @@
+"""`upsample_bilinear`: interpolation as a transposed convolution."""
+
+from __future__ import annotations
+
+from typing import Literal, SupportsIndex
+
+import numpy as np
+
+from .arrays import numeric
+from .filters import triangle
+from .memory import require_bytes
+from .ops import conv_transpose
+from .validate import integer
+
+
+def upsample_bilinear(
+    x: np.ndarray,
+    factor: SupportsIndex,
+    *,
+    border: Literal["zero", "edge"] = "zero",
+    backend: str | None = None,
+) -> np.ndarray:
+    """Return `x` enlarged `factor` times along both spatial axes, interpolated bilinearly.
+
+    It is the transposed convolution with `bilinear_kernel` of size ``2f - f % 2``, strides
+    ``f`` and padding ``f // 2``.
+
+    Parameters
+    ----------
+    x : ndarray
+        ``(n, h, w, c)``, or ``(h, w)``.
+    factor : int
+        At least 1.
+    border : {"zero", "edge"}
+        ``"zero"`` is that transposed convolution as it stands: half-pixel resizing in the
+        interior ``[f//2, size - f//2)``, fading towards zero outside of it. ``"edge"`` divides
+        by the upsampled ones, which is half-pixel resizing with the edge repeated everywhere.
+    backend
+        As in `conv`.
+
+    Returns
+    -------
+    ndarray
+        ``(n, f*h, f*w, c)`` or ``(f*h, f*w)``, of dtype ``np.result_type(x, np.float32)``
+        (float16 and bfloat16 stay).
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came.
+
+    Notes
+    -----
+    Long, Shelhamer & Darrell (arXiv:1411.4038), section 3.3.
+
+    Examples
+    --------
+    >>> upsample_bilinear(np.array([[0.0, 4.0]]), 2, border="edge")
+    array([[0., 1., 3., 4.],
+           [0., 1., 3., 4.]])
+    """
+    x = numeric("x", x)
+    if x.ndim not in (2, 4) or (x.ndim == 4 and x.shape[-1] == 0):
+        raise ValueError(f"x: expected (n, h, w, c) with c >= 1, or (h, w), got shape {x.shape}")
+    f = integer("factor", factor, minimum=1)
+    if border not in ("zero", "edge"):
+        raise ValueError(f"border: expected 'zero' or 'edge', got {border!r}")
+    half = x.dtype.name in ("float16", "bfloat16")
+    dtype = x.dtype if half else np.result_type(x, np.float32)
+    bare = x.ndim == 2
+    image = x[None, ..., None] if bare else x
+    channels = image.shape[-1]
+    size = 2 * f - f % 2
+    require_bytes("the interpolation kernel", size**2 * channels * dtype.itemsize)
+    weights = np.multiply.outer(triangle(size), triangle(size)).astype(dtype)
+    kernel = np.broadcast_to(weights[..., None, None], (size, size, 1, channels))
+    result = conv_transpose(
+        image.astype(dtype, copy=False),
+        kernel,
+        strides=f,
+        padding=f // 2,
+        groups=channels,
+        backend=backend,
+    )
+    if border == "edge":
+        rows, columns = (_coverage(length, f).astype(dtype) for length in image.shape[1:3])
+        result /= rows[:, None, None]
+        result /= columns[:, None]
+    return result[0, ..., 0] if bare else result
+
+
+def _coverage(length: int, factor: int) -> np.ndarray:
+    """Return what upsampled ones are along an axis: 1 inside, less at the border."""
+    kernel = triangle(2 * factor - factor % 2)
+    return conv_transpose(np.ones(length), kernel, strides=factor, padding=factor // 2)

@@ -1,0 +1,46 @@
+"""The table of backends, the hypothesis profiles, and the frameworks that tests ask for."""
+
+import importlib
+import os
+import re
+
+import hypothesis
+import pytest
+
+#: Every backend that the laws are checked on; tests take the fixture `backend`.
+BACKENDS = ["reference"]
+
+hypothesis.settings.register_profile("default", deadline=None, max_examples=200)
+hypothesis.settings.register_profile("deep", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile("default")
+
+examples = 0
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def backend(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch, an optional peer: skipped with the reason where it is missing, never in CI."""
+    try:
+        return importlib.import_module("torch")
+    except ImportError:
+        if os.environ.get("CI"):
+            pytest.fail("CI installs torch, and it is missing")
+        pytest.skip("torch is not installed")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    global examples
+    yield
+    if call.when == "call":
+        statistics = getattr(item, "hypothesis_statistics", "")
+        examples += sum(map(int, re.findall(r"(\d+) passing examples", statistics)))
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(f"hypothesis: {examples} examples passed")
