@@ -39,7 +39,7 @@ def pytest_runtest_makereport(item, call):
     yield
     if call.when == "call":
         statistics = getattr(item, "hypothesis_statistics", "")
-        examples += sum(map(int, re.findall(r"(\d+) passing examples", statistics)))
+        examples += sum(map(int, re.findall(r"(\d+) passing", statistics)))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -25,7 +25,7 @@ def choose(name: str | None) -> str:
     """Return the backend for NumPy arrays: the one named, or the first that is installed."""
     if name is None:
         return _default()
-    if name not in BACKENDS:
+    if not isinstance(name, str) or name not in BACKENDS:
         known = ", ".join(map(repr, (None, *BACKENDS)))
         raise ValueError(f"backend: expected one of {known}, got {name!r}")
     need = BACKENDS[name][1]

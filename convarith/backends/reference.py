@@ -65,7 +65,7 @@ class MapPlan:
                 if self.transposed:
                     read, write = write, read
                 for channel, weights in enumerate(packed[at]):  # weights (g, result channel)
-                    result[:, *write] += source[:, *read, :, channel, None] * weights
+                    result[:, *write] += _times(source[:, *read, :, channel, None], weights)
             result = result.reshape(len(source), *shape)
             return _store(_finish(result, epilogue), self.dtype, out)
 
@@ -99,10 +99,7 @@ class KernelGradientPlan:
                 at = tuple(tap.index for tap in taps)
                 read, write = tuple(tap.inputs for tap in taps), tuple(tap.outputs for tap in taps)
                 for channel in range(x.shape[-1]):
-                    # C order whatever the operands' is: the order of the sum must not follow it.
-                    products = np.multiply(
-                        x[:, *read, :, channel, None], g[:, *write], order="C"
-                    )
+                    products = _times(x[:, *read, :, channel, None], g[:, *write])
                     result[(*at, channel)] = products.sum(positions, dtype=summed)
             return _store(result.reshape(geometry.kernel_shape), self.dtype, out)
 
@@ -110,6 +107,20 @@ class KernelGradientPlan:
 def _split_groups(array: np.ndarray, groups: int) -> np.ndarray:
     """Return ``(..., c)`` as a view ``(..., groups, c // groups)``."""
     return array.reshape(*array.shape[:-1], groups, array.shape[-1] // groups)
+
+
+def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return ``a*b`` in C order, every entry with the same roundings.
+
+    C order whatever the operands' is, or the order of a sum over it would follow theirs. And
+    complex products from real ones: NumPy's own fuse some roundings, depending on the position.
+    """
+    if a.dtype.kind != "c":
+        return np.multiply(a, b, order="C")
+    product = np.empty(np.broadcast_shapes(a.shape, b.shape), a.dtype)
+    product.real = a.real * b.real - a.imag * b.imag
+    product.imag = a.real * b.imag + a.imag * b.real
+    return product
 
 
 def _finish(result: np.ndarray, epilogue: Epilogue) -> np.ndarray:

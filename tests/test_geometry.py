@@ -1,0 +1,184 @@
+"""`ConvGeometry` against brute force: every pair that the index law joins, one by one."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convarith import ConvGeometry
+from convarith.axis import Axis, floor_sum
+from convarith.testing import geometries
+
+axes = st.builds(
+    Axis,
+    size=st.integers(0, 12),
+    kernel=st.integers(1, 6),
+    stride=st.integers(1, 6),
+    dilation=st.integers(1, 5),
+    low=st.integers(-6, 8),
+    high=st.integers(-6, 8),
+)
+
+
+def windows(axis):
+    """Yield ``(o, k, i)`` for every window that lies within the padded input."""
+    for o in itertools.count():
+        if o * axis.stride + (axis.kernel - 1) * axis.dilation >= axis.size + axis.low + axis.high:
+            return
+        for k in range(axis.kernel):
+            yield o, k, o * axis.stride + k * axis.dilation - axis.low
+
+
+@given(axes)
+def test_an_axis_by_brute_force(axis):
+    reads = list(windows(axis))
+    inside = [(o, k, i) for o, k, i in reads if 0 <= i < axis.size]
+    assert axis.output == len({o for o, _, _ in reads})
+    assert axis.nnz == len(inside)
+    assert axis.unread == axis.size - 1 - max(
+        (min(i, axis.size - 1) for _, _, i in reads if i >= 0), default=-1
+    )
+    if axis.output:
+        positions = [i for _, _, i in reads]
+        assert axis.full == max(positions) - min(positions) + 1
+
+
+@given(axes)
+def test_taps_and_runs_by_brute_force(axis):
+    inside = {(o, k): i for o, k, i in windows(axis) if 0 <= i < axis.size}
+    found = {}
+    for tap in axis.taps():
+        outputs = range(axis.output)[tap.outputs]
+        inputs = range(axis.size)[tap.inputs]
+        found |= {(o, tap.index): i for o, i in zip(outputs, inputs, strict=True)}
+    assert found == inside
+    runs = list(axis.runs(0, axis.output))
+    assert [o for run in runs for o in range(run.start, run.stop)] == list(range(axis.output))
+    for run in runs:
+        for o in range(run.start, run.stop):
+            taps = [k for k in range(axis.kernel) if (o, k) in inside]
+            assert taps == list(range(run.first, run.last))
+
+
+@given(axes, st.sampled_from(["SAME", "SAME_LOWER"]))
+def test_same_padding(axis, word):
+    geometry = ConvGeometry(
+        axis.size, axis.kernel, strides=axis.stride, dilations=axis.dilation, padding=word
+    )
+    assert geometry.output_size == (-(-axis.size // axis.stride),)
+    ((low, high),) = geometry.padding
+    assert (low - high if word == "SAME_LOWER" else high - low) in (0, 1)
+    if axis.size and low + high:  # no less would do
+        less = ConvGeometry(
+            axis.size,
+            axis.kernel,
+            strides=axis.stride,
+            dilations=axis.dilation,
+            padding=[(low + high - 1, 0)],
+        )
+        assert less.output_size < geometry.output_size
+
+
+@given(
+    st.integers(0, 6),
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.integers(1, 3),
+    st.sampled_from(["SAME", "SAME_LOWER", "VALID", "EXPLICIT"]),
+    st.tuples(st.integers(-3, 5), st.integers(-3, 5)),
+)
+def test_the_transpose_accepts_what_the_convolution_gives(o, k, s, d, padding, amounts):
+    """Exactly the sizes whose convolution has the output asked for, and the right default."""
+    padding = [amounts] if padding == "EXPLICIT" else padding
+    options = {"strides": s, "dilations": d, "padding": padding}
+    sizes = [i for i in range(80) if ConvGeometry(i, k, **options).output_size == (o,)]
+    accepted = []
+    for i in range(80):
+        try:
+            geometry = ConvGeometry.of_transpose(o, k, output_size=i, **options)
+        except ValueError as error:
+            assert "output_size[0]: expected" in str(error) and f"got {i}" in str(error)
+        else:
+            assert geometry.input_size == (i,)
+            accepted.append(i)
+    assert accepted == sizes or (o == 0 and not sizes and accepted == [0])
+    default = ((k - 1) * d + 1) + s * (o - 1) - (0 if isinstance(padding, str) else sum(amounts))
+    if padding in ("SAME", "SAME_LOWER"):
+        default = o * s
+    elif o == 0:
+        default = max(0, default)
+    if default < 0:
+        with pytest.raises(ValueError, match="padding"):
+            ConvGeometry.of_transpose(o, k, **options)
+    else:
+        geometry = ConvGeometry.of_transpose(o, k, **options)
+        assert geometry.input_size == (default,)
+
+
+@given(geometries())
+def test_input_size_range(geometry):
+    for axis, (smallest, largest) in enumerate(geometry.input_size_range):
+        sizes = []
+        for i in range(60):
+            size = list(geometry.input_size)
+            size[axis] = i
+            other = ConvGeometry(
+                size,
+                geometry.kernel_size,
+                strides=geometry.strides,
+                dilations=geometry.dilations,
+                padding=geometry.padding,
+            )
+            if other.output_size[axis] == geometry.output_size[axis]:
+                sizes.append(i)
+        assert (smallest, largest) == (sizes[0], sizes[-1])
+
+
+@given(geometries())
+def test_equal_geometries_print_and_hash_alike(geometry):
+    again = eval(repr(geometry), {"ConvGeometry": ConvGeometry})
+    assert again == geometry
+    assert hash(again) == hash(geometry)
+    assert "\n" not in repr(geometry)
+    assert ConvGeometry((5, 5), 3, padding="SAME") == ConvGeometry([5, 5], (3, 3), padding=1)
+
+
+def test_frozen():
+    with pytest.raises(AttributeError):
+        ConvGeometry(5, 3).strides = (2,)
+
+
+@given(st.integers(0, 40), st.integers(1, 30), st.integers(0, 60), st.integers(0, 60))
+def test_floor_sum(n, m, a, b):
+    assert floor_sum(n, m, a, b) == sum((a * i + b) // m for i in range(n))
+
+
+def test_sizes_have_no_bound():
+    geometry = ConvGeometry((2**62, 2**62), 2**40, strides=3, dilations=7, padding=2**50)
+    assert geometry.output_size == ((2**62 + 2**51 - (2**40 - 1) * 7 - 1) // 3 + 1,) * 2
+    assert geometry.index_bits == 64
+    # Far from the borders every window reads every tap: all but a sliver of 2**50 outputs do.
+    full = geometry.output_size[0] * 2**40
+    assert full * (1 - 2**-10) < geometry.axes[0].nnz < full
+    assert geometry.nnz == geometry.axes[0].nnz ** 2
+
+
+@given(geometries(ranks=(1, 2)))
+def test_explain_puts_the_numbers_in(geometry):
+    text = geometry.explain()
+    lines = text.splitlines()
+    assert repr(text) == str(text)
+    for number, axis in enumerate(geometry.axes):
+        assert any(line.startswith(f"axis {number}: i = {axis.size}, ") for line in lines)
+        assert any(f"= {axis.effective_kernel}" in line for line in lines)
+    outputs = [line for line in lines if line.strip().startswith("output")]
+    for axis, line in zip(geometry.axes, outputs, strict=True):
+        assert line.endswith(f"= {axis.output}") or (axis.output == 0 and "o = 0" in line)
+    assert f"{geometry.nnz} entries, {geometry.matrix_nbytes(8)} bytes" in lines[-1]
+    # The arithmetic is arithmetic: every "x = y" of numbers holds.
+    for line in outputs:
+        if "floor(" in line:
+            _, _, numbers = line.partition("floor(")[2].partition(" = floor(")
+            expression, _, value = numbers.partition(" = ")
+            assert eval("(" + expression.replace("/", "//")) == int(value)
