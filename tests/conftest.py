@@ -33,6 +33,19 @@ def torch():
         pytest.skip("torch is not installed")
 
 
+@pytest.fixture(scope="session")
+def mobilenet_weights():
+    """torchvision's MobileNetV2, fetched once into the user's cache; never skipped in CI."""
+    from fcn import weights
+
+    try:
+        return weights.fetch(weights.MOBILENET_V2)
+    except weights.Unavailable as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     global examples

@@ -1,0 +1,1 @@
+"""Fully convolutional networks on `convarith`'s kernels, without a framework at run time."""

@@ -1,0 +1,95 @@
+"""Photographs in, panels out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .files import replacing
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+
+class Unreadable(ValueError):
+    """A file that is no picture; the message says which and why."""
+
+
+def read(path: Path) -> PIL.Image.Image:
+    """Return a picture in RGB, turned as its EXIF data says.
+
+    Raises
+    ------
+    Unreadable
+    """
+    import PIL.Image
+    import PIL.ImageOps
+
+    try:
+        with PIL.Image.open(path) as file:
+            return PIL.ImageOps.exif_transpose(file).convert("RGB")
+    except FileNotFoundError:
+        raise Unreadable(f"{path}: no such file") from None
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        raise Unreadable(f"{path}: not a picture: {error}") from error
+
+
+def shrunk(picture: PIL.Image.Image, longest: int) -> PIL.Image.Image:
+    """Return the picture with its longer side at most `longest` pixels."""
+    import PIL.Image
+
+    factor = longest / max(picture.size)
+    if factor >= 1:
+        return picture
+    size = tuple(max(1, round(side * factor)) for side in picture.size)
+    return picture.resize(size, PIL.Image.Resampling.LANCZOS)
+
+
+def centre_crop(picture: PIL.Image.Image, shorter: int = 256, side: int = 224) -> np.ndarray:
+    """Return the middle, ``(side, side, 3)``, as torchvision's ImageNet evaluation crops it."""
+    import PIL.Image
+
+    factor = shorter / min(picture.size)
+    width, height = (round(length * factor) for length in picture.size)
+    picture = picture.resize((width, height), PIL.Image.Resampling.BILINEAR)
+    left, top = (width - side) // 2, (height - side) // 2
+    return np.asarray(picture.crop((left, top, left + side, top + side)))
+
+
+def save_heat_panel(
+    path: Path, photograph: np.ndarray, heat: np.ndarray, title: str, caption: str
+) -> None:
+    """Write photograph | heat map over it; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The suffix names the format.
+    photograph : ndarray
+        ``(h, w, 3)``, uint8.
+    heat : ndarray
+        ``(h, w)`` in 0..1.
+    title, caption : str
+        Over the photograph and over the heat map.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    height, width = heat.shape
+    figure = Figure(figsize=(10, 5 * height / width + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    left.imshow(photograph)
+    left.set_title(title)
+    right.imshow(photograph.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+    # As opaque as probable: where the class is not, the photograph shows.
+    layer = right.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.15 + 0.65 * heat)
+    right.set_title(caption)
+    for axes in (left, right):
+        axes.set_axis_off()
+    bar = figure.colorbar(layer, ax=right, shrink=0.8, label="probability")
+    bar.solids.set_alpha(1)
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=120)

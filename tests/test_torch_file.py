@@ -1,0 +1,200 @@
+"""Legacy torch files: read as torch reads them, and never executed."""
+
+import io
+import pickle
+import struct
+
+import numpy as np
+import pytest
+
+from fcn.torch_file import MAGIC, PROTOCOL, read_state_dict
+
+
+def text(value):
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def integer(value):
+    return pickle.dumps(value, 2)[2:-1]
+
+
+def numbers(values):
+    return b"(" + b"".join(map(integer, values)) + b"t"
+
+
+def tensor(key, length, *, offset=0, size=None, strides=(1,), storage="FloatStorage"):
+    """Return the opcodes with which torch writes a tensor."""
+    size = (length,) if size is None else size
+    persistent = b"(" + text("storage") + b"ctorch\n" + storage.encode() + b"\n"
+    persistent += text(key) + text("cpu") + integer(length) + b"NtQ"
+    arguments = persistent + integer(offset) + numbers(size) + numbers(strides) + b"\x89"
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + arguments + b"ccollections\nOrderedDict\n)RtR"
+
+
+def legacy(body, storages=(), keys=None):
+    """Return a legacy file around the opcodes of its dict."""
+    head = b"".join(pickle.dumps(part, 2) for part in (MAGIC, PROTOCOL, {"little_endian": True}))
+    tail = pickle.dumps([key for key, _ in storages] if keys is None else keys, 2)
+    for _, values in storages:
+        tail += struct.pack("<q", len(values)) + values.tobytes()
+    return head + b"\x80\x02" + body + b"." + tail
+
+
+def ordered_dict(*items):
+    pairs = b"".join(text(name) + value for name, value in items)
+    return b"ccollections\nOrderedDict\n)R(" + pairs + b"u"
+
+
+VALUES = np.arange(6, dtype=np.float32)
+GOOD = legacy(
+    ordered_dict(
+        ("a", tensor("1", 6, size=(2, 3), strides=(3, 1))),
+        ("b", tensor("1", 6, offset=1, size=(2,), strides=(2,))),
+    ),
+    [("1", VALUES)],
+)
+
+
+def write(folder, content):
+    path = folder / "file.pth"
+    path.write_bytes(content)
+    return path
+
+
+def test_a_file_written_by_hand(tmp_path):
+    tensors = read_state_dict(write(tmp_path, GOOD))
+    np.testing.assert_array_equal(tensors["a"], VALUES.reshape(2, 3))
+    np.testing.assert_array_equal(tensors["b"], VALUES[1:5:2])
+    assert list(tensors) == ["a", "b"]
+
+
+def test_what_torch_writes(torch, tmp_path):
+    torch.manual_seed(0)
+    base = torch.randn(4, 5)
+    state = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3)).state_dict()
+    state |= {
+        "transposed": base.T,
+        "row": base[2],
+        "every second": base[:, ::2],
+        "expanded": base[:1].T,
+        "half": base.half(),
+        "double": base.double(),
+        "long": torch.arange(3),
+        "bool": base > 0,
+        "empty": torch.empty(0, 3),
+        "parameter": torch.nn.Parameter(base),
+    }
+    path = tmp_path / "file.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    tensors = read_state_dict(path)
+    assert list(tensors) == list(state)
+    for name, value in state.items():
+        expected = value.detach().numpy()
+        assert tensors[name].dtype == expected.dtype, name
+        np.testing.assert_array_equal(tensors[name], expected, name)
+
+
+class Malicious:
+    """What an attacker pickles: a call of whatever he likes."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("place", range(5))
+def test_nothing_is_executed(tmp_path, protocol, place):
+    """A call of open(..., "w") in any of the five pickles leaves no file behind."""
+    witness = tmp_path / "executed"
+    evil = pickle.dumps(Malicious(open, str(witness), "w"), protocol)
+    parts = [pickle.dumps(part, 2) for part in (MAGIC, PROTOCOL, {}, {}, [])]
+    parts[place] = evil
+    with pytest.raises(ValueError, match="not a legacy torch state dict"):
+        read_state_dict(write(tmp_path, b"".join(parts)))
+    assert not witness.exists()
+    pickle.load(io.BytesIO(evil)).close()  # the same bytes do it where nobody looks
+    assert witness.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["os\nsystem", "builtins\neval", "builtins\ngetattr", "torch\nload", "torch._utils\n__init__",
+     "numpy\nload", "collections\nnamedtuple", "fcn.torch_file\nPath", "torch\n__builtins__"],
+)  # fmt: skip
+def test_no_other_name_is_looked_up(tmp_path, name):
+    body = b"c" + name.encode() + b"\n" + text("x") + b"\x85R"
+    with pytest.raises(ValueError, match="it names"):
+        read_state_dict(write(tmp_path, legacy(body)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"}", id="no tensors but a dict, with a key list of garbage"),
+        pytest.param(ordered_dict(("a", integer(3))), id="a number for a tensor"),
+        pytest.param(ordered_dict(("a", tensor("1", 6, size=(7,)))), id="longer than its storage"),
+        pytest.param(ordered_dict(("a", tensor("1", 6, offset=6, size=(1,)))), id="beyond its end"),
+        pytest.param(ordered_dict(("a", tensor("1", 6, offset=-1, size=(1,)))), id="before it"),
+        pytest.param(
+            ordered_dict(("a", tensor("1", 6, size=(2**40,), strides=(0,)))), id="expanded bomb"
+        ),
+        pytest.param(
+            ordered_dict(("a", tensor("1", 6, size=(2,), strides=(-1,)))), id="negative stride"
+        ),
+        pytest.param(ordered_dict(("a", tensor("1", 2**60))), id="storage of an exabyte"),
+        pytest.param(ordered_dict(("a", tensor("1", -1))), id="negative storage"),
+        pytest.param(ordered_dict(("a", tensor("2", 6))), id="storage that is not there"),
+        pytest.param(
+            ordered_dict(("a", tensor("1", 6, storage="QInt8Storage"))), id="unknown storage"
+        ),
+        pytest.param(b"r\xff\xff\xff\x7f", id="memo bomb"),
+        pytest.param(b"Nr\xff\xff\xff\x7f", id="memo bomb with a value"),
+        pytest.param(b"\x8e" + struct.pack("<Q", 2**60), id="bytes bomb"),
+        pytest.param(b"(" * 100_000 + b"t" * 100_000, id="nested deeply"),
+        pytest.param(b"ccollections\nOrderedDict\n" + text("x") + b"}" + b"b", id="build a string"),
+        pytest.param(b"ctorch\nFloatStorage\n)R", id="call a storage"),
+        pytest.param(b"c\n\n", id="empty name"),
+        pytest.param(b"0", id="pop from nothing"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+def test_forged_files(tmp_path, body):
+    path = write(tmp_path, legacy(body, [("1", VALUES)]))
+    with pytest.raises(ValueError, match="not a legacy torch state dict") as caught:
+        read_state_dict(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("length", range(0, len(GOOD)))
+def test_truncated_files(tmp_path, length):
+    with pytest.raises(ValueError, match="not a legacy torch state dict"):
+        read_state_dict(write(tmp_path, GOOD[:length]))
+
+
+def test_damaged_files(tmp_path):
+    """Any one byte changed: the same tensors' values differ, or a clear error, never a crash."""
+    rng = np.random.default_rng(0)
+    for position in range(len(GOOD)):
+        content = bytearray(GOOD)
+        content[position] ^= int(rng.integers(1, 256))
+        try:
+            tensors = read_state_dict(write(tmp_path, bytes(content)))
+        except ValueError as error:
+            assert "not a legacy torch state dict" in str(error)
+        else:
+            assert all(isinstance(value, np.ndarray) for value in tensors.values())
+
+
+def test_a_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_state_dict(tmp_path / "nothing.pth")
+
+
+def test_the_published_file(mobilenet_weights):
+    tensors = read_state_dict(mobilenet_weights)
+    assert len(tensors) == 314
+    assert tensors["classifier.1.weight"].shape == (1000, 1280)
+    assert tensors["features.0.0.weight"].dtype == np.float32
