@@ -48,7 +48,7 @@ class Axis(_AxisFields):
 
     @cached_property
     def slack(self) -> int:
-        """What is left when the kernel lies at the start of the padded input, ``i + low + high - ke``."""
+        """How far the kernel can slide in the padded input, ``i + low + high - ke``."""
         return self.size + self.low + self.high - self.effective_kernel
 
     @cached_property

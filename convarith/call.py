@@ -49,7 +49,9 @@ class Call:
         #: What to index the caller's arrays with to give them all the axes of the result.
         self.expand: tuple[Any, ...] = (...,)
         if bare:
-            self.expand = (None,) * lead + (...,) + (None,) * (len(self.shape) - lead - geometry.rank)
+            self.expand = (
+                (None,) * lead + (...,) + (None,) * (len(self.shape) - lead - geometry.rank)
+            )
         # A zero axis makes the product 0, but NumPy refuses its other axes if they are absurd.
         require_bytes(
             f"the result of shape {self.caller_shape}",

@@ -39,24 +39,27 @@ def _axis_lines(number: int, axis: Axis, sizes: tuple[int, int]) -> list[str]:
     kernel = f"ke = (k - 1)*d + 1 = ({k} - 1)*{d} + 1 = {ke}"
     if slack < 0:
         rows = [
-            ("effective kernel", kernel),
+            ("kernel", kernel),
             ("output", f"o = 0, since i + low + high - ke = {numbers} = {slack} is negative"),
-            ("unread tail", f"all {i}"),
+            ("unread", f"all {i}"),
         ]
     else:
         tail = f"a = (i + low + high - ke) mod s = {slack} mod {s} = {slack % s}"
         rows = [
-            ("effective kernel", kernel),
-            ("output", f"o = floor((i + low + high - ke)/s) + 1 = floor(({numbers})/{s}) + 1 = {o}"),
-            ("unread tail", f"{tail}; clip(a - high, 0, i) = {axis.unread}"),
+            ("kernel", kernel),
+            (
+                "output",
+                f"o = floor((i + low + high - ke)/s) + 1 = floor(({numbers})/{s}) + 1 = {o}",
+            ),
+            ("unread", f"{tail}; clip(a - high, 0, i) = {axis.unread}"),
             (
                 "transpose",
                 f"s*(o - 1) + ke = {s}*({o} - 1) + {ke} = {axis.full}; "
                 f"cropped by low + high: {axis.full - low - high}",
             ),
         ]
-    rows.append(("same output from", f"i = {sizes[0]} to {sizes[1]}"))
-    return [head, *(f"  {name:<17} {text}" for name, text in rows)]
+    rows.append(("same output", f"i = {sizes[0]} to {sizes[1]}"))
+    return [head, *(f"  {name:<12} {text}" for name, text in rows)]
 
 
 def _signed(amount: int) -> str:

@@ -103,8 +103,7 @@ class ConvGeometry:
         for name in ("in_channels", "out_channels"):
             if fields[name] % fields["groups"]:
                 raise ValueError(
-                    f"groups: expected a divisor of {name} = {fields[name]}, "
-                    f"got {fields['groups']}"
+                    f"groups: expected a divisor of {name} = {fields[name]}, got {fields['groups']}"
                 )
         for name, value in fields.items():
             object.__setattr__(self, name, value)  # the dataclass is frozen
@@ -318,11 +317,11 @@ class ConvGeometry:
         --------
         >>> ConvGeometry(5, 3, strides=2, padding=1).explain()
         axis 0: i = 5, k = 3, s = 2, d = 1, low = 1, high = 1
-          effective kernel  ke = (k - 1)*d + 1 = (3 - 1)*1 + 1 = 3
-          output            o = floor((i + low + high - ke)/s) + 1 = floor((5 + 1 + 1 - 3)/2) + 1 = 3
-          unread tail       a = (i + low + high - ke) mod s = 4 mod 2 = 0; clip(a - high, 0, i) = 0
-          transpose         s*(o - 1) + ke = 2*(3 - 1) + 3 = 7; cropped by low + high: 5
-          same output from  i = 5 to 6
+          kernel       ke = (k - 1)*d + 1 = (3 - 1)*1 + 1 = 3
+          output       o = floor((i + low + high - ke)/s) + 1 = floor((5 + 1 + 1 - 3)/2) + 1 = 3
+          unread       a = (i + low + high - ke) mod s = 4 mod 2 = 0; clip(a - high, 0, i) = 0
+          transpose    s*(o - 1) + ke = 2*(3 - 1) + 3 = 7; cropped by low + high: 5
+          same output  i = 5 to 6
         channels: 1 -> 1 in 1 group
         W: 3 x 5, 7 entries, 100 bytes in float64
         """

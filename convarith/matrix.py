@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,10 +18,8 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 INT64_MAX = 2**63 - 1
-#: Up to here one broadcast over short rows is quicker than several copies.
-BROADCAST_ROWS = 64
-#: A copy's source of this many entries stays in a core's own cache.
-CACHED_ENTRIES = 2**14
+#: A row of this many entries is copied at the speed of memory, and stays in the nearest cache.
+LONG_ENTRIES = 2**12
 
 
 def conv_as_matmul(
@@ -119,7 +116,9 @@ def matrix(
     nnz = sum(block.nnz for block in blocks)
     largest = max(nnz, stop - start, width)
     if largest > INT64_MAX:
-        raise ValueError(f"W: expected sizes below 2**63, got {(stop - start, width)}, {nnz} entries")
+        raise ValueError(
+            f"W: expected sizes below 2**63, got {(stop - start, width)}, {nnz} entries"
+        )
     dtype, index = kernel.dtype, np.dtype(np.int32 if largest <= INT32_MAX else np.int64)
     require_bytes(
         f"W of shape {(stop - start, width)} with {nnz} entries",
@@ -127,15 +126,20 @@ def matrix(
         max_bytes=max_bytes,
         way_out="use ConvOperator, which never builds W, or a slice of its rows (rows=)",
     )
-    data, indices = np.empty(nnz, dtype), np.empty(nnz, index)
     indptr = np.zeros(stop - start + 1, index)
-    kernel = np.ascontiguousarray(np.moveaxis(kernel, -1, 0))  # (c_out, *k, c_in // groups)
+    arrays = _Arrays(
+        np.ascontiguousarray(np.moveaxis(kernel, -1, 0)),
+        np.empty(nnz, dtype),
+        np.empty(nnz, index),
+        indptr[1:],
+    )
     entry = row = 0
     for block in blocks:
-        block.fill(kernel, data[entry:], indices[entry:], indptr[1 + row :])
+        block.write(arrays, entry, row)
         entry, row = entry + block.nnz, row + block.rows
-    np.cumsum(indptr, out=indptr)
-    result = scipy.sparse.csr_array((data, indices, indptr), shape=(stop - start, width))
+    result = scipy.sparse.csr_array(
+        (arrays.data, arrays.indices, indptr), shape=(stop - start, width)
+    )
     result.has_canonical_format = True  # sorted, no duplicates: SciPy need not look
     return result
 
@@ -162,16 +166,25 @@ def _blocks(geometry: ConvGeometry, start: int, stop: int) -> Iterator[_Block]:
         place = math.prod(radices)  # rows that one step of the digit before is worth
         leading: list[tuple[int, int]] = []
         rest = start
-        for axis, radix in enumerate(radices):
+        for radix in radices:
             place //= radix
             digit, rest = divmod(rest, place)
             count = min(radix - digit, (stop - start) // place)
             if rest == 0 and count > 0:
                 break
             leading.append((digit, digit + 1))
-        trailing = [(0, radix) for radix in radices[axis + 1 :]]
+        trailing = [(0, radix) for radix in radices[len(leading) + 1 :]]
         yield _Block(geometry, (*leading, (digit, digit + count), *trailing))
         start += count * place
+
+
+class _Arrays(NamedTuple):
+    """What W is read from and written to."""
+
+    kernel: np.ndarray  # (c_out, *k, c_in // groups): in the order of a row's entries
+    data: np.ndarray
+    indices: np.ndarray
+    ends: np.ndarray  # where each row ends among the entries
 
 
 class _Block:
@@ -183,117 +196,104 @@ class _Block:
         self.runs = [
             list(axis.runs(*limits)) for axis, limits in zip(geometry.axes, ranges, strict=False)
         ]
-        self.rows = math.prod(stop - start for start, stop in ranges)
-        # beyond[axis]: the entries that one output and one tap of the axes before `axis` have.
-        group_width = geometry.in_channels // geometry.groups
-        self.beyond = [(ranges[-1][1] - ranges[-1][0]) * group_width]
-        for runs in reversed(self.runs):
+        # What one output of the axes before `axis` has: rows, and entries for each of its taps.
+        width = ranges[-1][1] - ranges[-1][0]
+        self.rows_of, self.entries_of = [width], [width * (geometry.in_channels // geometry.groups)]
+        for runs, (start, stop) in zip(reversed(self.runs), reversed(ranges[:-1]), strict=True):
             pairs = sum((run.stop - run.start) * (run.last - run.first) for run in runs)
-            self.beyond.insert(0, pairs * self.beyond[0])
-        self.nnz = self.beyond[0]
+            self.rows_of.insert(0, (stop - start) * self.rows_of[0])
+            self.entries_of.insert(0, pairs * self.entries_of[0])
+        self.rows, self.nnz = self.rows_of[0], self.entries_of[0]
 
-    def fill(
-        self, kernel: np.ndarray, data: np.ndarray, indices: np.ndarray, counts: np.ndarray
-    ) -> None:
-        """Write the entries, and the length of each row, at the start of the three arrays.
-
-        `kernel` comes as ``(c_out, *k, c_in // groups)``, the order of a row's entries.
-        """
-        group_width = kernel.shape[-1]
-        *leading, last = (
-            np.repeat(
-                np.array([run.last - run.first for run in runs], counts.dtype),
-                [run.stop - run.start for run in runs],
-            )
-            for runs in self.runs
-        )
-        lengths = functools.reduce(np.multiply.outer, leading, np.full((), group_width, last.dtype))
-        shape = (lengths.size, last.size, self.channels.stop - self.channels.start)
-        np.multiply(
-            lengths.reshape(-1, 1, 1), last[:, None], out=counts[: self.rows].reshape(shape)
-        )
-
-        # The columns that the first output of each run reads, times what a step is worth.
+    def write(self, arrays: _Arrays, entry: int, row: int) -> None:
+        """Write the entries from `entry` on and the rows' ends from `row` on."""
+        geometry, dtype = self.geometry, arrays.indices.dtype
+        shape = geometry.input_shape
+        # Along each axis, the columns that one input is worth, ...
+        self.below = [math.prod(shape[axis + 1 :]) for axis in range(geometry.rank)]
+        # ... and those that the first output of each run reads.
         self.columns = [
-            [_first_columns(axis, run, below, indices.dtype) for run in runs]
-            for axis, runs, below in zip(
-                self.geometry.axes, self.runs, self._column_steps(), strict=True
-            )
+            [_columns_read(axis, run, below, dtype) for run in runs]
+            for axis, runs, below in zip(geometry.axes, self.runs, self.below, strict=True)
         ]
-        outputs_a_group = self.geometry.out_channels // self.geometry.groups
+        group_width = geometry.in_channels // geometry.groups
+        outputs_a_group = geometry.out_channels // geometry.groups
         group = np.arange(self.channels.start, self.channels.stop) // outputs_a_group
         channels = np.add.outer(group * group_width, np.arange(group_width))
-        self.channel_columns = channels.astype(indices.dtype)  # (c_out, c_in // groups)
-        self._fill((), np.zeros(1, indices.dtype), kernel[self.channels], data, indices)
+        self.channel_columns = channels[:, None].astype(dtype)  # (c_out, 1, c_in // groups)
+        self._write((), np.zeros(1, dtype), arrays, entry, row)
 
-    def _column_steps(self) -> list[int]:
-        """Return the columns that a step of one input along each axis is worth."""
-        shape = self.geometry.input_shape
-        return [math.prod(shape[axis + 1 :]) for axis in range(self.geometry.rank)]
-
-    def _fill(
+    def _write(
         self,
         window: tuple[slice, ...],
         columns: np.ndarray,
-        kernel: np.ndarray,
-        data: np.ndarray,
-        indices: np.ndarray,
+        arrays: _Arrays,
+        entry: int,
+        row: int,
     ) -> None:
-        """Write the entries of one output along the first ``len(window)`` axes, all of the others.
+        """Write one output along the first ``len(window)`` axes, and all along the others.
 
         `window` has the taps that lie inside the input, `columns` the columns they read.
         Outputs of one run along the next axis have the same entries, their columns a constant
         step apart: write those of the first, then repeat them at the speed of a copy.
         """
+        kernel, data, indices, ends = arrays
         axis = len(window)
         if axis == self.geometry.rank:
-            entries = kernel[(slice(None), *window)]  # (c_out, *taps, c_in // groups)
-            data.reshape(entries.shape)[...] = entries
-            shape = (len(kernel), columns.size, -1)
-            np.add(columns[:, None], self.channel_columns[:, None], out=indices.reshape(shape))
+            weights = kernel[(self.channels, *window)]
+            every = slice(entry, entry + weights.size)
+            data[every].reshape(weights.shape)[...] = weights
+            shape = (len(weights), columns.size, -1)
+            np.add(columns[:, None], self.channel_columns, out=indices[every].reshape(shape))
+            length = weights.size // len(weights)
+            ends[row : row + len(weights)] = entry + length * np.arange(1, len(weights) + 1)
             return
-        step = self.geometry.strides[axis] * self._column_steps()[axis]
-        position = 0
+        step = self.geometry.strides[axis] * self.below[axis]
+        rows = self.rows_of[axis + 1]
         for run, inputs in zip(self.runs[axis], self.columns[axis], strict=True):
-            size = columns.size * inputs.size * self.beyond[axis + 1]
-            if size == 0:
-                continue
             count = run.stop - run.start
-            block, first = slice(position, position + size * count), slice(position, position + size)
-            self._fill(
-                (*window, slice(run.first, run.last)),
-                np.add.outer(columns, inputs).ravel(),
-                kernel,
-                data[first],
-                indices[first],
-            )
-            if count > 1:
-                _repeat(data[block].reshape(count, size), 0)
-                _repeat(indices[block].reshape(count, size), step)
-            position = block.stop
+            size = columns.size * inputs.size * self.entries_of[axis + 1]
+            if size == 0:
+                ends[row : row + rows * count] = entry
+            else:
+                reads = (*window, slice(run.first, run.last))
+                self._write(reads, np.add.outer(columns, inputs).ravel(), arrays, entry, row)
+                if count > 1:
+                    every = slice(entry, entry + size * count)
+                    _repeat(data[every].reshape(count, size), 0)
+                    _repeat(indices[every].reshape(count, size), step)
+                    _repeat(ends[row : row + rows * count].reshape(count, rows), size)
+            entry, row = entry + size * count, row + rows * count
 
 
-def _first_columns(axis: Axis, run: Run, below: int, dtype: np.dtype) -> np.ndarray:
+def _columns_read(axis: Axis, run: Run, below: int, dtype: np.dtype) -> np.ndarray:
     """Return where the taps of the first output of `run` read, `below` columns an input."""
-    origin = run.start * axis.stride + run.first * axis.dilation - axis.low
     count = run.last - run.first
+    if count == 0:
+        return np.empty(0, dtype)
+    origin = run.start * axis.stride + run.first * axis.dilation - axis.low
     step = axis.dilation if count > 1 else 0  # one tap takes no step, however long
-    return (origin if count else 0) * below + step * below * np.arange(count, dtype=dtype)
+    return origin * below + step * below * np.arange(count, dtype=dtype)
 
 
 def _repeat(rows: np.ndarray, step: int) -> None:
-    """Fill ``rows[i] = rows[0] + i*step``: a few by broadcasting, then ever longer copies."""
+    """Fill ``rows[i] = rows[0] + i*step``: short rows joined to long ones, then those."""
     count, size = rows.shape
-    done = min(count, BROADCAST_ROWS)
-    longest = max(1, CACHED_ENTRIES // size)  # read from the cache, not from memory
-    if step:
-        np.add(rows[0], step * np.arange(1, done, dtype=rows.dtype)[:, None], out=rows[1:done])
+    group = min(count, max(1, LONG_ENTRIES // size))
+    whole = count // group
+    long_rows = rows[: whole * group].reshape(whole, group * size)
+    _broadcast(rows[1:group], rows[0], step)
+    _broadcast(long_rows[1:], long_rows[0], step * group)
+    rest = rows[whole * group :]
+    if len(rest):
+        _broadcast(rest.reshape(1, -1), rows[: len(rest)].ravel(), step * group * whole)
+
+
+def _broadcast(rows: np.ndarray, source: np.ndarray, step: int) -> None:
+    """Fill ``rows[i] = source + (i + 1)*step``."""
+    if len(rows) == 0:
+        return
+    if step == 0:  # values, not columns: copied, since adding 0 would lose the sign of -0.0
+        rows[...] = source
     else:
-        rows[1:done] = rows[0]
-    while done < count:
-        more = min(done, count - done, longest)
-        if step:
-            np.add(rows[:more], done * step, out=rows[done : done + more])
-        else:
-            rows[done : done + more] = rows[:more]
-        done += more
+        np.add(source, (step * np.arange(1, len(rows) + 1, dtype=rows.dtype))[:, None], out=rows)

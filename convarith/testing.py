@@ -130,7 +130,9 @@ class Case:
         }[product]
 
     def __repr__(self) -> str:
-        return f"Case({self.geometry!r}, n={len(self.x)}, {self.x.dtype}, x.strides={self.x.strides})"
+        return (
+            f"Case({self.geometry!r}, n={len(self.x)}, {self.x.dtype}, x.strides={self.x.strides})"
+        )
 
 
 @st.composite

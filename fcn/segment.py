@@ -149,6 +149,6 @@ def _interpolate(scores: np.ndarray, axis: int, pixels: int) -> np.ndarray:
     strides, padding = [1, 1], [(0, 0), (0, 0)]
     strides[axis], padding[axis] = stride, (before, after)
     kernel = np.broadcast_to(taps.reshape(*along, 1, 1), (*along, 1, channels))
-    return conv_transpose(
-        scores[None], kernel, strides=strides, padding=padding, groups=channels
-    )[0]
+    return conv_transpose(scores[None], kernel, strides=strides, padding=padding, groups=channels)[
+        0
+    ]

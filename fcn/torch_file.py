@@ -167,9 +167,7 @@ def _read(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
             raise ValueError(f"storage {key!r} of {length} values, not {storage.length}")
         dtype = storage.dtype
         storages[key] = np.frombuffer(_exactly(file, length * dtype.itemsize), dtype)
-    return {
-        name: tensor.values(storages[tensor.storage.key]) for name, tensor in tensors.items()
-    }
+    return {name: tensor.values(storages[tensor.storage.key]) for name, tensor in tensors.items()}
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:

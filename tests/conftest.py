@@ -10,8 +10,8 @@ import pytest
 #: Every backend that the laws are checked on; tests take the fixture `backend`.
 BACKENDS = ["reference"]
 
-hypothesis.settings.register_profile("default", deadline=None, max_examples=200)
-hypothesis.settings.register_profile("deep", deadline=None, max_examples=2000)
+hypothesis.settings.register_profile("default", deadline=None, max_examples=500)
+hypothesis.settings.register_profile("deep", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile("default")
 
 examples = 0

@@ -57,9 +57,7 @@ def test_against_tensorflow(backend, shape, factor, seed):
     np.testing.assert_allclose(edge, expected, rtol=1e-5, atol=1e-5)
     zero = upsample_bilinear(x, factor, backend=backend)
     inside = tuple(slice(factor // 2, n * factor - factor // 2) for n in shape[1:3])
-    np.testing.assert_allclose(
-        zero[:, *inside], expected[:, *inside], rtol=1e-5, atol=1e-5
-    )
+    np.testing.assert_allclose(zero[:, *inside], expected[:, *inside], rtol=1e-5, atol=1e-5)
 
 
 def test_zero_border_fades():

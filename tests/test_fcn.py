@@ -143,7 +143,9 @@ def test_the_heat_lies_on_the_cat(model):
     assert cat[:30, 410:].mean() < 0.3
 
 
-@pytest.mark.parametrize("name", ["features.0.0.weight", "classifier.1.bias", "features.3.conv.1.1.bias"])
+@pytest.mark.parametrize(
+    "name", ["features.0.0.weight", "classifier.1.bias", "features.3.conv.1.1.bias"]
+)
 @pytest.mark.parametrize("change", ["missing", "shape", "dtype"])
 def test_weights_that_do_not_fit(tensors, name, change):
     wrong = dict(tensors)
@@ -206,7 +208,8 @@ def test_demo_of_nothing(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--top", "0"], ["--top", "x"], ["--out", "panel.txt"], ["--out", "no/such/a.png"]]
+    "arguments",
+    [["--top", "0"], ["--top", "x"], ["--out", "panel.txt"], ["--out", "no/such/a.png"]],
 )
 def test_demo_with_bad_options(arguments, capsys):
     with pytest.raises(SystemExit) as caught:

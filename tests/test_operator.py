@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import scipy.sparse.linalg
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from convarith import ConvOperator, conv, conv_transpose
 from convarith.testing import assert_adjoint, kernels_and_inputs
@@ -26,9 +25,7 @@ def test_the_three_forms_agree(backend, case):
     assert op.geometry == case.geometry and op.shape == case.geometry.matrix_shape
     size = case.geometry.input_size
     y = conv(case.x, case.kernel, **case.arguments, backend=backend)
-    x = conv_transpose(
-        case.y, case.kernel, **case.arguments, output_size=size, backend=backend
-    )
+    x = conv_transpose(case.y, case.kernel, **case.arguments, output_size=size, backend=backend)
     np.testing.assert_array_equal(op(case.x), y)
     np.testing.assert_array_equal(op.T(case.y), x)
     A = op.as_linear_operator()
@@ -50,9 +47,7 @@ def test_adjoint(backend, case):
     op = operator(case, backend)
     assert_adjoint(op, op.H, case.x.shape, case.y.shape, dtype=op.dtype)
     A = op.as_linear_operator()
-    assert_adjoint(
-        A.matvec, A.rmatvec, (op.shape[1],), (op.shape[0],), dtype=op.dtype
-    )
+    assert_adjoint(A.matvec, A.rmatvec, (op.shape[1],), (op.shape[0],), dtype=op.dtype)
 
 
 @pytest.mark.parametrize("dtype", [float, complex])
@@ -191,7 +186,9 @@ def test_lsqr_deblurs_a_photograph(backend):
     op = ConvOperator(blur / blur.sum(), image.shape, padding="SAME", backend=backend)
     blurred = op(image)
     solution = scipy.sparse.linalg.lsqr(op.as_linear_operator(), blurred.ravel(), iter_lim=200)[0]
-    before, after = (np.sqrt(np.mean((x - image) ** 2)) for x in (blurred, solution.reshape(96, 96)))
+    before, after = (
+        np.sqrt(np.mean((x - image) ** 2)) for x in (blurred, solution.reshape(96, 96))
+    )
     assert after < before / 3, (before, after)
 
 

@@ -195,9 +195,7 @@ def test_dtypes_promote_as_numpy_promotes_them(backend, pair):
     y = conv(x, kernel, backend=backend)
     dtype = np.result_type(*pair)
     assert y.dtype == dtype
-    np.testing.assert_array_equal(
-        y, conv(x.astype(dtype), kernel.astype(dtype), backend=backend)
-    )
+    np.testing.assert_array_equal(y, conv(x.astype(dtype), kernel.astype(dtype), backend=backend))
 
 
 @every_product

@@ -59,14 +59,11 @@ def test_conv2d(backend, drawn):
     assert_close(theirs, "forward", case)
 
 
-transposes = (
-    tensorflow_cases(paddings=TF_WORDS, dtypes=("float32",))
-    | tensorflow_cases(
-        paddings=(*TF_WORDS, "EXPLICIT"),
-        dtypes=("float32", "float64"),
-        max_dilation=1,
-        max_groups=1,
-    )
+transposes = tensorflow_cases(paddings=TF_WORDS, dtypes=("float32",)) | tensorflow_cases(
+    paddings=(*TF_WORDS, "EXPLICIT"),
+    dtypes=("float32", "float64"),
+    max_dilation=1,
+    max_groups=1,
 )
 
 
@@ -141,9 +138,7 @@ def test_gradients(backend, drawn):
     assert_close(in_x, "transpose", case)
     assert_close(in_kernel, "kernel_gradient", case)
     arguments = {**keywords(case, word), "backend": backend}
-    ours = conv_transpose(
-        case.y, case.kernel, output_size=geometry.input_size, **arguments
-    )
+    ours = conv_transpose(case.y, case.kernel, output_size=geometry.input_size, **arguments)
     assert_close(ours, "transpose", case)
     ours = conv_kernel_gradient(case.x, case.y, geometry.kernel_size, **arguments)
     assert_close(ours, "kernel_gradient", case)

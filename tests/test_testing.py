@@ -104,7 +104,9 @@ def test_naive_knows_the_textbook():
     geometry = ConvGeometry((4, 4), 3)
     y = naive("forward", geometry, x, kernel)
     assert y.ravel().tolist() == [348, 393, 528, 573]
-    np.testing.assert_array_equal(naive("transpose", geometry, y, kernel), conv_transpose(y, kernel))
+    np.testing.assert_array_equal(
+        naive("transpose", geometry, y, kernel), conv_transpose(y, kernel)
+    )
     np.testing.assert_array_equal(
         naive("kernel_gradient", geometry, x, y), conv_kernel_gradient(x, y, 3)
     )

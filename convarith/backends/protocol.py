@@ -7,8 +7,6 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from ..geometry import ConvGeometry
-
 #: ``forward`` is x -> W x, ``transpose`` y -> W^T y, ``kernel_gradient`` the map whose result
 #: k' satisfies <g, W(k) x> = <k', k> for every kernel k.
 Product: TypeAlias = Literal["forward", "transpose", "kernel_gradient"]

@@ -94,9 +94,7 @@ def _block(
     at = len(body)
     kernel = take.kernel(f"{name}.{at}.0", 3, 1, inner)
     norm = take.norm(f"{name}.{at}.1", inner)
-    body.append(
-        Conv(kernel, strides=stride, padding=1, groups=inner, activation="relu6", **norm)
-    )
+    body.append(Conv(kernel, strides=stride, padding=1, groups=inner, activation="relu6", **norm))
     project = Conv(
         take.kernel(f"{name}.{at + 1}", 1, inner, width), **take.norm(f"{name}.{at + 2}", width)
     )

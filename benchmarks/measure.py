@@ -1,0 +1,68 @@
+"""How it is measured: candidates interleaved in one process, medians with their spread."""
+
+from __future__ import annotations
+
+import gc
+import time
+import tracemalloc
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+MIN_ROUNDS, MAX_ROUNDS = 5, 1000
+#: How long a candidate runs in its turn before a run of it is timed.
+WARM_SECONDS = 0.01
+
+
+def interleaved(
+    candidates: Mapping[str, Callable[[], Any]], seconds: float
+) -> dict[str, dict[str, float]]:
+    """Time the candidates in turn, round after round, until `seconds` are over.
+
+    So whatever slows the machine down for a while slows all of them down. In its turn each
+    runs for a while before a run is timed: the first ones pay for the heap and the caches as the
+    candidate before left them. A result is dropped before the next run.
+
+    Returns
+    -------
+    dict
+        By name: the ``median`` and the quartiles ``low`` and ``high`` in ms, and ``rounds``.
+    """
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    gc.collect()
+    gc.disable()
+    try:
+        end = time.perf_counter() + seconds
+        rounds = 0
+        while rounds < MIN_ROUNDS or (time.perf_counter() < end and rounds < MAX_ROUNDS):
+            for name, run in candidates.items():
+                warm = time.perf_counter() + WARM_SECONDS
+                run()
+                while time.perf_counter() < warm:
+                    run()
+                start = time.perf_counter()
+                result = run()
+                times[name].append((time.perf_counter() - start) * 1e3)
+                del result
+            rounds += 1
+    finally:
+        gc.enable()
+    return {
+        name: {
+            **dict(zip(("low", "median", "high"), np.quantile(t, (0.25, 0.5, 0.75)), strict=True)),
+            "rounds": len(t),
+        }
+        for name, t in times.items()
+    }
+
+
+def peak_bytes(run: Callable[[], Any]) -> int:
+    """Return the most memory that one run holds at a time, as NumPy reports its arrays."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        run()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
