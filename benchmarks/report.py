@@ -87,7 +87,7 @@ def caption(result: dict[str, Any]) -> str:
 def with_tables(text: str, results: Path) -> str:
     """Return the README's text with each marked table made anew from the results."""
     for path in sorted(results.glob("*.json")):
-        result = json.loads(path.read_text())
+        result = json.loads(path.read_text(encoding="utf-8"))
         for name in dict.fromkeys(case["group"] for case in result["cases"]):
             begin, end = BEGIN.format(name=name), END.format(name=name)
             if begin in text:
@@ -126,4 +126,6 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text(), HERE / "results"))
+    README.write_text(
+        with_tables(README.read_text(encoding="utf-8"), HERE / "results"), encoding="utf-8"
+    )

@@ -109,7 +109,7 @@ def machine() -> dict[str, Any]:
     """Return what the figures depend on: the processor, the system, the versions."""
     processor = platform.processor() or platform.machine()
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 processor = line.partition(":")[2].strip()
                 break

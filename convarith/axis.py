@@ -65,8 +65,14 @@ class Axis(_AxisFields):
 
     @cached_property
     def full(self) -> int:
-        """The span that the windows cover, ``s(o - 1) + ke``: the transpose before cropping."""
-        return self.stride * (self.output - 1) + self.effective_kernel if self.output else 0
+        """The transpose before cropping: what the windows cover, ``max(0, s(o - 1) + ke)``."""
+        return max(0, self.stride * (self.output - 1) + self.effective_kernel)
+
+    @cached_property
+    def cropped(self) -> int:
+        """The transpose by itself, ``max(0, s(o - 1) + ke - low - high)``."""
+        uncropped = self.stride * (self.output - 1) + self.effective_kernel
+        return max(0, uncropped - self.low - self.high)
 
     def outputs_of(self, k: int) -> tuple[int, int]:
         """Return ``(start, stop)`` of the outputs whose tap `k` lies inside the input."""

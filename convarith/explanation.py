@@ -55,7 +55,7 @@ def _axis_lines(number: int, axis: Axis, sizes: tuple[int, int]) -> list[str]:
             (
                 "transpose",
                 f"s*(o - 1) + ke = {s}*({o} - 1) + {ke} = {axis.full}; "
-                f"cropped by low + high: {axis.full - low - high}",
+                f"cropped by low + high: {axis.cropped}",
             ),
         ]
     rows.append(("same output", f"i = {sizes[0]} to {sizes[1]}"))

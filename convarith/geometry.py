@@ -5,20 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Literal, SupportsIndex, TypeAlias
+from typing import Any, SupportsIndex
 
 from .axis import Axis, Tap, input_range
+from .padding import Padding, parse_padding, resolve_padding
 from .validate import PerAxis, integer, is_sequence, per_axis
 
-#: A padding word, an amount for every side, an amount an axis, or ``(low, high)`` an axis.
-Padding: TypeAlias = (
-    Literal["VALID", "SAME", "SAME_LOWER"]
-    | SupportsIndex
-    | Iterable[SupportsIndex | tuple[SupportsIndex, SupportsIndex]]
-)
-PADDING_WORDS = ("VALID", "SAME", "SAME_LOWER")
 INT32_MAX = 2**31 - 1
 
 
@@ -91,7 +85,7 @@ class ConvGeometry:
         out_channels: SupportsIndex = 1,
     ) -> None:
         rank = spatial_rank(input_size=input_size, kernel_size=kernel_size)
-        fields = {
+        fields: dict[str, Any] = {
             "input_size": per_axis("input_size", input_size, rank, minimum=0),
             "kernel_size": per_axis("kernel_size", kernel_size, rank, minimum=1),
             "strides": per_axis("strides", strides, rank, minimum=1),
@@ -105,24 +99,12 @@ class ConvGeometry:
                 raise ValueError(
                     f"groups: expected a divisor of {name} = {fields[name]}, got {fields['groups']}"
                 )
+        fields["padding"] = resolve_padding(
+            parse_padding(padding, rank),
+            *(fields[name] for name in ("input_size", "kernel_size", "strides", "dilations")),
+        )
         for name, value in fields.items():
             object.__setattr__(self, name, value)  # the dataclass is frozen
-        object.__setattr__(self, "padding", self._resolve(parse_padding(padding, rank)))
-
-    def _resolve(self, padding: str | tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
-        """Put numbers in place of a padding word."""
-        if not isinstance(padding, str):
-            return padding
-        if padding == "VALID":
-            return ((0, 0),) * len(self.input_size)
-        resolved = []
-        for i, k, s, d in zip(
-            self.input_size, self.kernel_size, self.strides, self.dilations, strict=True
-        ):
-            total = max(0, (-(-i // s) - 1) * s + (k - 1) * d + 1 - i)
-            low = (total + 1) // 2 if padding == "SAME_LOWER" else total // 2
-            resolved.append((low, total - low))
-        return tuple(resolved)
 
     @classmethod
     def of_transpose(
@@ -243,15 +225,17 @@ class ConvGeometry:
 
     @cached_property
     def full_size(self) -> tuple[int, ...]:
-        """The transpose's size before cropping, ``s(o - 1) + ke`` an axis, 0 where o = 0."""
+        """The transpose's size before cropping, ``max(0, s(o - 1) + ke)`` an axis."""
         return tuple(axis.full for axis in self.axes)
 
     @cached_property
-    def input_size_range(self) -> tuple[tuple[int, int], ...]:
-        """The smallest and the largest input with this output and these numbers as padding.
+    def cropped_size(self) -> tuple[int, ...]:
+        """The transpose's size by itself, ``max(0, s(o - 1) + ke - low - high)`` an axis."""
+        return tuple(axis.cropped for axis in self.axes)
 
-        The smallest is what the transpose gives by itself, ``full_size - low - high``.
-        """
+    @cached_property
+    def input_size_range(self) -> tuple[tuple[int, int], ...]:
+        """The smallest and the largest input with this output and these numbers as padding."""
         ranges = (
             input_range(a.output, a.effective_kernel, a.stride, a.low + a.high) for a in self.axes
         )
@@ -339,28 +323,3 @@ def spatial_rank(**sizes: object) -> int:
                 raise ValueError(f"{name}: expected at least one spatial axis, got {size!r}")
             return rank
     return 1
-
-
-def parse_padding(padding: object, rank: int) -> str | tuple[tuple[int, int], ...]:
-    """Return a padding word as it is, anything else as ``(low, high)`` an axis."""
-    expected = (
-        f"padding: expected one of {', '.join(map(repr, PADDING_WORDS))}, an integer, or "
-        f"{rank} of them or of (low, high) pairs (one a spatial axis), got {padding!r}"
-    )
-    if isinstance(padding, str):
-        if padding not in PADDING_WORDS:
-            raise ValueError(expected)
-        return padding
-    if not is_sequence(padding):
-        amount = integer("padding", padding)
-        return ((amount, amount),) * rank
-    entries = tuple(padding)  # type: ignore[arg-type]
-    if len(entries) != rank:
-        raise ValueError(expected)
-    pairs = []
-    for axis, entry in enumerate(entries):
-        sides = tuple(entry) if is_sequence(entry) else (entry, entry)
-        if len(sides) != 2:
-            raise ValueError(expected)
-        pairs.append(tuple(integer(f"padding[{axis}]", side) for side in sides))
-    return tuple(pairs)

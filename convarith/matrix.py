@@ -10,8 +10,9 @@ import numpy as np
 
 from .arrays import kernel_geometry, numeric
 from .axis import Axis, Run
-from .geometry import INT32_MAX, ConvGeometry, Padding
+from .geometry import INT32_MAX, ConvGeometry
 from .memory import require_bytes
+from .padding import Padding
 from .validate import PerAxis
 
 if TYPE_CHECKING:

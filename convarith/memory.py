@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from pathlib import Path
@@ -64,6 +63,8 @@ def _cgroup_available(group: Path, free: int) -> int:
 
 
 def _windows_available() -> int:
+    import ctypes
+
     class MemoryStatus(ctypes.Structure):  # MEMORYSTATUSEX
         _fields_ = [
             ("length", ctypes.c_ulong),

@@ -13,8 +13,9 @@ from . import backends
 from .arrays import check_channels, kernel_geometry, numeric, result_type
 from .backends import Options, Plan, Product
 from .call import Call
-from .geometry import ConvGeometry, Padding
+from .geometry import ConvGeometry
 from .matrix import matrix
+from .padding import Padding
 from .spectral import spectral_norm
 from .validate import PerAxis
 

@@ -8,7 +8,8 @@ from . import backends
 from .arrays import check_channels, checked_kernel, is_bare, numeric, result_type
 from .backends import Epilogue, Options
 from .call import Call
-from .geometry import ConvGeometry, Padding
+from .geometry import ConvGeometry
+from .padding import Padding
 from .validate import PerAxis, per_axis
 
 

@@ -263,7 +263,7 @@ def assert_close(
 
     Integers must be equal. For floats ``|actual - exact| <= constant * eps * (|W| |x|)``,
     entry by entry, with ``eps`` of the dtype computed in (float32 for half types, whose results
-    may be rounded once more); `constant` defaults to one more than the terms of the longest sum.
+    are rounded once more); `constant` defaults to one more than the terms of the longest sum.
 
     Parameters
     ----------
@@ -291,8 +291,8 @@ def assert_close(
     magnitude = naive(product, geometry, *(np.abs(operand) for operand in operands))
     bound = (terms + 1 if constant is None else constant) * magnitude
     bound *= _eps(computed_in(dtype))
-    if computed_in(dtype) != dtype:
-        bound += _eps(dtype) * np.abs(exact)
+    if computed_in(dtype) != dtype:  # rounded once more, near zero to the subnormals' spacing
+        bound += np.maximum(_eps(dtype) * np.abs(exact), 2.0**-24)
     error = np.abs(actual.astype(exact.dtype) - exact)
     worst = int(np.argmax(error - bound)) if error.size else 0
     assert (error <= bound).all(), (

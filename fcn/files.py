@@ -19,7 +19,7 @@ def replacing(path: Path) -> Iterator[Path]:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with replacing(Path(folder) / "a.txt") as beside:
     ...         _ = beside.write_text("whole")
-    ...     print((Path(folder) / "a.txt").read_text(), len(os.listdir(folder)))
+    ...     print((Path(folder) / "a.txt").read_text(encoding="utf-8"), len(os.listdir(folder)))
     whole 1
     """
     descriptor, name = tempfile.mkstemp(

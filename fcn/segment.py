@@ -67,7 +67,9 @@ class ConvolutionalClassifier:
         self.network = Sequential(
             [mobilenet_v2.features(tensors), mobilenet_v2.classifier(tensors)]
         )
-        self.names = files("fcn").joinpath("imagenet_classes.txt").read_text().splitlines()
+        self.names = (
+            files("fcn").joinpath("imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
+        )
 
     def logits(self, image: np.ndarray) -> np.ndarray:
         """Return the map of class scores, ``(ceil(h/32), ceil(w/32), 1000)``.

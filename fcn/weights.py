@@ -74,7 +74,8 @@ def fetch(source: Source, cache: Path | None = None) -> Path:
         try:
             cache.mkdir(parents=True, exist_ok=True)
             way(source, path)
-        except (OSError, ValueError) as error:  # no network, no pip, no disk, another digest
+        # No network, no pip, no answer in time, no room on the disk, another digest.
+        except (OSError, ValueError, subprocess.SubprocessError, zipfile.BadZipFile) as error:
             failures.append(" ".join(str(error).split())[:160])
         else:
             return path

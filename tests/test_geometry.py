@@ -182,3 +182,26 @@ def test_explain_puts_the_numbers_in(geometry):
             _, _, numbers = line.partition("floor(")[2].partition(" = floor(")
             expression, _, value = numbers.partition(" = ")
             assert eval("(" + expression.replace("/", "//")) == int(value)
+
+
+@given(geometries())
+def test_the_transposes_sizes(geometry):
+    """`cropped_size` is what the transpose gives by itself, `full_size` what it crops."""
+    plain = ConvGeometry.of_transpose(
+        geometry.output_size,
+        geometry.kernel_size,
+        strides=geometry.strides,
+        dilations=geometry.dilations,
+    )
+    assert geometry.full_size == plain.input_size
+    crops = [sum(padding) for padding in geometry.padding]
+    cropped = [full - crop for full, crop in zip(geometry.full_size, crops, strict=True)]
+    if min(cropped) >= 0 and 0 not in geometry.output_size:
+        transposed = ConvGeometry.of_transpose(
+            geometry.output_size,
+            geometry.kernel_size,
+            strides=geometry.strides,
+            dilations=geometry.dilations,
+            padding=geometry.padding,
+        )
+        assert geometry.cropped_size == transposed.input_size == tuple(cropped)

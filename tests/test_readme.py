@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_exactly_two_commands():
@@ -52,7 +52,7 @@ def test_the_benchmark_runs(tmp_path):
         "--json", results, "--plot", plot,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    (case,) = json.loads(results.read_text())["cases"]
+    (case,) = json.loads(results.read_text(encoding="utf-8"))["cases"]
     assert set(case["candidates"]) == {"convarith", "fill", "COO to CSR"}
     assert case["candidates"]["COO to CSR"]["difference"] == 0
     assert "| 64x64" in done.stdout and plot.stat().st_size > 1000
