@@ -13,6 +13,7 @@ from .backends import Epilogue, Options, Plan, Product
 from .backends.protocol import ACTIVATIONS, computed_in
 from .geometry import ConvGeometry
 from .memory import require_bytes
+from .validate import one_of
 
 
 class Call:
@@ -61,9 +62,7 @@ class Call:
 
     def epilogue(self, scale: Any, bias: Any, residual: Any, activation: Any) -> Epilogue:
         """Check the four parts against the result's shape and dtype."""
-        if activation not in ACTIVATIONS:
-            words = ", ".join(map(repr, ACTIVATIONS))
-            raise ValueError(f"activation: expected one of {words}, got {activation!r}")
+        one_of("activation", activation, ACTIVATIONS)
         if activation is not None and self.dtype.kind == "c":
             raise TypeError(f"activation: expected None for a complex result, got {activation!r}")
         channels = self.shape[-1:]

@@ -118,24 +118,24 @@ class ConvOperator:
     @property
     def T(self) -> ConvOperator:
         """The transpose, nothing conjugated; ``op.T.T is op``."""
-        return self._partner("T", self._core)
+        return self._partner("T")
 
     @property
     def H(self) -> ConvOperator:
         """The adjoint: the transpose of the conjugate, `T` itself for a real kernel."""
-        if self.dtype.kind != "c":
-            return self.T
-        core = self._core
-        return self._partner("H", dataclasses.replace(core, kernel=core.kernel.conj()))
+        return self._partner("H" if self.dtype.kind == "c" else "T")
 
-    def _partner(self, name: str, core: _Core) -> ConvOperator:
-        """Return the other half of a pair, making it where it is not alive.
+    def _partner(self, name: str) -> ConvOperator:
+        """Return the other half of a pair, T or H, making it where it is not alive.
 
         The one made later keeps the first alive, the first only knows of it: a cycle would
         hold the packed kernels until the garbage collector comes by.
         """
         other = self._partners.get(name, lambda: None)()
         if other is None:
+            core = self._core
+            if name == "H":
+                core = dataclasses.replace(core, kernel=core.kernel.conj())
             other = _operator(core, "transpose" if self._product == "forward" else "forward")
             other._partners[name] = lambda: self
             self._partners[name] = weakref.ref(other)

@@ -10,7 +10,7 @@ from .arrays import numeric
 from .filters import triangle
 from .memory import require_bytes
 from .ops import conv_transpose
-from .validate import integer
+from .validate import integer, one_of
 
 
 def upsample_bilinear(
@@ -63,8 +63,7 @@ def upsample_bilinear(
     if x.ndim not in (2, 4) or (x.ndim == 4 and x.shape[-1] == 0):
         raise ValueError(f"x: expected (n, h, w, c) with c >= 1, or (h, w), got shape {x.shape}")
     f = integer("factor", factor, minimum=1)
-    if border not in ("zero", "edge"):
-        raise ValueError(f"border: expected 'zero' or 'edge', got {border!r}")
+    one_of("border", border, ("zero", "edge"))
     half = x.dtype.name in ("float16", "bfloat16")
     dtype = x.dtype if half else np.result_type(x, np.float32)
     bare = x.ndim == 2

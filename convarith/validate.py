@@ -33,6 +33,20 @@ def integer(name: str, value: object, *, minimum: int | None = None) -> int:
     return result
 
 
+def one_of(name: str, value: object, allowed: Iterable[str | None]) -> str | None:
+    """Return `value` where it is one of the words (or None) allowed.
+
+    >>> one_of("border", "wrap", ("zero", "edge"))
+    Traceback (most recent call last):
+    ...
+    ValueError: border: expected one of 'zero', 'edge', got 'wrap'
+    """
+    words = tuple(allowed)
+    if (value is None or isinstance(value, str)) and value in words:
+        return value
+    raise ValueError(f"{name}: expected one of {', '.join(map(repr, words))}, got {value!r}")
+
+
 def is_sequence(value: object) -> bool:
     """Whether `value` lists one entry an axis; zero-dimensional arrays and strings do not."""
     return (

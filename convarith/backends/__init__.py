@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..geometry import ConvGeometry
+from ..validate import one_of
 from .protocol import Epilogue, Options, Plan, Product
 
 __all__ = ["BACKENDS", "Epilogue", "Options", "Plan", "Product", "choose", "plan"]
@@ -23,11 +24,9 @@ BACKENDS: dict[str, tuple[str, str | None]] = {
 
 def choose(name: str | None) -> str:
     """Return the backend for NumPy arrays: the one named, or the first that is installed."""
+    one_of("backend", name, (None, *BACKENDS))
     if name is None:
         return _default()
-    if not isinstance(name, str) or name not in BACKENDS:
-        known = ", ".join(map(repr, (None, *BACKENDS)))
-        raise ValueError(f"backend: expected one of {known}, got {name!r}")
     need = BACKENDS[name][1]
     if not _installed(need):
         raise ValueError(f"backend: {name!r} needs {need}, which is not installed")

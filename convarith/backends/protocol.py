@@ -7,6 +7,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from ..validate import one_of
+
 #: ``forward`` is x -> W x, ``transpose`` y -> W^T y, ``kernel_gradient`` the map whose result
 #: k' satisfies <g, W(k) x> = <k', k> for every kernel k.
 Product: TypeAlias = Literal["forward", "transpose", "kernel_gradient"]
@@ -24,11 +26,8 @@ class Options:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        for name, allowed in (("algorithm", ALGORITHMS), ("precision", PRECISIONS)):
-            value = getattr(self, name)
-            if value not in allowed:
-                words = ", ".join(map(repr, allowed))
-                raise ValueError(f"{name}: expected one of {words}, got {value!r}")
+        one_of("algorithm", self.algorithm, ALGORITHMS)
+        one_of("precision", self.precision, PRECISIONS)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
