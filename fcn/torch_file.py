@@ -3,6 +3,10 @@
 The layout (``torch.serialization._legacy_save``): four pickles (a magic number, a protocol
 version, facts about the machine, the dict with its storages by key), a fifth with the keys in
 file order, then for each storage its length as int64 and its values.
+
+Python's own unpickler calls, hashes, compares and rebuilds what a file tells it to. So the few
+opcodes that a state dict is written with are carried out here, on plain values: no object of a
+file's choice is made, called, hashed, changed or printed, and the work is linear in its size.
 """
 
 from __future__ import annotations
@@ -10,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-import pickle
 import pickletools
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,20 +23,20 @@ import numpy as np
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 STORAGES = {
-    f"{name}Storage": np.dtype(code).newbyteorder("<")
+    f"torch {name}Storage": np.dtype(code).newbyteorder("<")
     for name, code in {
         **{"Float": "f4", "Double": "f8", "Half": "f2", "Long": "i8", "Int": "i4"},
         **{"Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "?"},
     }.items()
 }
-#: All that a state dict is written with. No opcode among them makes an object of a class but by
-#: calling what `_Unpickler.find_class` lets through.
-OPCODES = frozenset(
-    "PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE "
-    "BINSTRING SHORT_BINSTRING EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS "
-    "EMPTY_DICT SETITEM SETITEMS BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL REDUCE BUILD "
-    "BINPERSID".split()
+DICT = "collections OrderedDict"
+TENSORS = ("torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2")
+PARAMETER = "torch._utils _rebuild_parameter"
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+LITERALS = frozenset(
+    "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE BINSTRING SHORT_BINSTRING".split()
 )
+MOST_AXES = 64  # NumPy's own limit
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
@@ -46,6 +49,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to ndarray
+        Read-only views of the file's content; several may share a storage, as they did.
 
     Raises
     ------
@@ -57,10 +61,17 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """
     content = path.read_bytes()
     try:
-        return _read(io.BytesIO(content), len(content))
-    except Exception as error:  # a forged pickle can raise nearly anything, all of it bad input
-        reason = f"{error or type(error).__name__}".splitlines()[0]
+        return _read(io.BytesIO(content))
+    except Exception as error:  # forged bytes can fail anywhere, and all of it is bad input
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path}: not a legacy torch state dict: {reason}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Name:
+    """A global that a file names; it stands for itself and is never looked up."""
+
+    text: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,97 +88,60 @@ class _Tensor:
     size: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def __post_init__(self) -> None:
-        numbers = (self.offset, *self.size, *self.strides)
-        if len(self.size) != len(self.strides) or any(type(n) is not int or n < 0 for n in numbers):
-            raise ValueError(f"a tensor of size {self.size} and strides {self.strides}")
+    def view(self, values: np.ndarray) -> np.ndarray:
+        """Return the tensor in its storage's values, having checked that it lies in them."""
+        if len(self.size) != len(self.strides) or len(self.size) > MOST_AXES:
+            raise ValueError(f"a tensor of {len(self.size)} axes and {len(self.strides)} strides")
+        if not all(0 <= n < 2**63 for n in (self.offset, *self.size, *self.strides)):
+            raise ValueError("a tensor of a negative or absurd size, stride or offset")
         count = math.prod(self.size)
+        if count == 0:
+            return np.zeros(self.size, values.dtype)
         steps = zip(self.size, self.strides, strict=True)
-        last = self.offset + sum((n - 1) * step for n, step in steps) if count else 0
-        if count > self.storage.length or last >= max(1, self.storage.length):
-            raise ValueError(f"a tensor that reaches beyond its storage {self.storage.key!r}")
-
-    def values(self, storage: np.ndarray) -> np.ndarray:
-        itemsize = storage.itemsize
-        strides = tuple(step * itemsize for step in self.strides)
-        view = np.lib.stride_tricks.as_strided(storage[self.offset :], self.size, strides)
-        return view.astype(storage.dtype.newbyteorder("="))
-
-
-class _Unpickler(pickle.Unpickler):
-    """Builds dicts, numbers, strings and `_Tensor` s; any other name in the file is an error."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file, encoding="latin1")
-
-        # Made anew for each file: whatever it does to them ends with it.
-        class StateDict(dict):
-            """Stands in for OrderedDict, with the attributes that a file may set on one."""
-
-        def tensor(storage: Any, offset: Any, size: Any, strides: Any, *_: Any) -> _Tensor:
-            return _Tensor(storage, offset, size, strides)
-
-        def parameter(data: Any, *_: Any) -> Any:
-            return data
-
-        self._names: dict[tuple[str, str], Any] = {
-            ("collections", "OrderedDict"): StateDict,
-            ("torch._utils", "_rebuild_tensor"): tensor,
-            ("torch._utils", "_rebuild_tensor_v2"): tensor,
-            ("torch._utils", "_rebuild_parameter"): parameter,
-            **{("torch", name): name for name in STORAGES},
-        }
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self._names[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it names {module}.{name}") from None
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        kind, storage_type, key, _, length, view = pid
-        if kind != "storage" or view is not None or type(length) is not int or length < 0:
-            raise pickle.UnpicklingError(f"a storage described as {pid!r:.80}")
-        return _Storage(str(key), STORAGES[storage_type], length)
+        last = self.offset + sum((n - 1) * step for n, step in steps)
+        if last >= len(values) or count > len(values):  # more than there is: strides of 0
+            raise ValueError(f"a tensor that reaches beyond its storage of {len(values)} values")
+        strides = tuple(
+            step * values.itemsize if n > 1 else 0
+            for n, step in zip(self.size, self.strides, strict=True)
+        )
+        return np.lib.stride_tricks.as_strided(
+            values[self.offset :], self.size, strides, writeable=False
+        )
 
 
-def _unpickle(file: BinaryIO, size: int) -> Any:
-    """Return the next object, once every opcode of its pickle has been looked at."""
-    start = file.tell()
-    for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name not in OPCODES:
-            raise pickle.UnpicklingError(f"opcode {opcode.name}")
-        if opcode.name == "LONG_BINPUT" and argument > size:
-            raise pickle.UnpicklingError(f"memo entry {argument}")  # would allocate as many
-    end = file.tell()
-    file.seek(start)
-    result = _Unpickler(file).load()
-    file.seek(end)
-    return result
-
-
-def _read(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
-    if _unpickle(file, size) != MAGIC:
+def _read(file: BinaryIO) -> dict[str, np.ndarray]:
+    if not _same(_plain(file), MAGIC):
         raise ValueError("another magic number")
-    if (version := _unpickle(file, size)) != PROTOCOL:
-        raise ValueError(f"protocol {version!r:.20}, not {PROTOCOL}")
-    _unpickle(file, size)  # byte order and integer sizes of the writer; values are little-endian
-    tensors = _unpickle(file, size)
-    if not isinstance(tensors, dict):
-        raise ValueError(f"a {type(tensors).__name__} where the dict should be")
-    for name, tensor in tensors.items():
-        if not isinstance(name, str) or not isinstance(tensor, _Tensor):
-            raise ValueError(f"entry {name!r:.80} is no named tensor")
-    described = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
-    storages: dict[str, np.ndarray] = {}
-    for key in _unpickle(file, size):
-        (length,) = np.frombuffer(_exactly(file, 8), "<i8").tolist()
-        storage = described[key]
-        if length != storage.length:
-            raise ValueError(f"storage {key!r} of {length} values, not {storage.length}")
-        dtype = storage.dtype
-        storages[key] = np.frombuffer(_exactly(file, length * dtype.itemsize), dtype)
-    return {name: tensor.values(storages[tensor.storage.key]) for name, tensor in tensors.items()}
+    if not _same(_plain(file), PROTOCOL):
+        raise ValueError(f"another protocol than {PROTOCOL}")
+    _plain(file)  # byte order and integer sizes of the writer; the values are little-endian
+    tensors, keys = _plain(file), _plain(file)
+    if type(tensors) is not dict or type(keys) is not list:
+        raise ValueError("no dict of tensors with a list of storages")
+    described: dict[str, _Storage] = {}
+    for tensor in tensors.values():
+        if type(tensor) is not _Tensor:
+            raise ValueError(f"an entry of type {type(tensor).__name__} among the tensors")
+        storage = tensor.storage
+        if described.setdefault(storage.key, storage) != storage:
+            raise ValueError("two descriptions of one storage")
+    values: dict[str, np.ndarray] = {}
+    for key in keys:
+        if type(key) is not str or key not in described:
+            raise ValueError("a storage that no tensor is in")
+        values[key] = _storage_values(file, described[key])
+    return {name: tensor.view(values[tensor.storage.key]) for name, tensor in tensors.items()}
+
+
+def _storage_values(file: BinaryIO, storage: _Storage) -> np.ndarray:
+    (length,) = np.frombuffer(_exactly(file, 8), "<i8").tolist()
+    if length != storage.length:
+        raise ValueError(f"a storage of {length} values where {storage.length} are described")
+    content = _exactly(file, length * storage.dtype.itemsize)
+    if storage.dtype == np.bool_:  # any other byte than 0 and 1 is no bool of NumPy's
+        return np.frombuffer(content, np.uint8) != 0
+    return np.frombuffer(content, storage.dtype).astype(storage.dtype.newbyteorder("="), copy=False)
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:
@@ -175,3 +149,106 @@ def _exactly(file: BinaryIO, count: int) -> bytes:
     if len(data) != count:
         raise ValueError("the file is truncated")
     return data
+
+
+def _same(value: Any, expected: int) -> bool:
+    return type(value) is int and value == expected
+
+
+def _plain(file: BinaryIO) -> Any:
+    """Return the next pickle's value, made of numbers, strings, lists, dicts and tensors."""
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[int, Any] = {}
+
+    def since_mark() -> list[Any]:
+        start = marks.pop()
+        items = stack[start:]
+        del stack[start:]
+        return items
+
+    def set_items(items: list[Any]) -> None:
+        target = stack[-1]
+        if type(target) is not dict or any(type(key) is not str for key in items[::2]):
+            raise ValueError("a dict whose keys are not strings")
+        target.update(zip(items[::2], items[1::2], strict=True))
+
+    for opcode, argument, _ in pickletools.genops(file):
+        name = opcode.name
+        if name in LITERALS:
+            stack.append(argument)
+        elif name in CONSTANTS:
+            stack.append(CONSTANTS[name])
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            memo[argument] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif name == "MARK":
+            marks.append(len(stack))
+        elif name == "EMPTY_TUPLE":
+            stack.append(())
+        elif name == "TUPLE":
+            stack.append(tuple(since_mark()))
+        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            count = int(name[-1])
+            stack[-count:] = [tuple(stack[-count:])]
+        elif name == "EMPTY_LIST":
+            stack.append([])
+        elif name in ("APPEND", "APPENDS"):
+            items = since_mark() if name == "APPENDS" else [stack.pop()]
+            if type(stack[-1]) is not list:
+                raise ValueError("something appended to what is no list")
+            stack[-1].extend(items)
+        elif name == "EMPTY_DICT":
+            stack.append({})
+        elif name == "SETITEMS":
+            set_items(since_mark())
+        elif name == "SETITEM":
+            value, key = stack.pop(), stack.pop()
+            set_items([key, value])
+        elif name == "GLOBAL":
+            if argument not in (*STORAGES, DICT, *TENSORS, PARAMETER):
+                raise ValueError(f"it names {argument[:80].replace(' ', '.')}")
+            stack.append(_Name(argument))
+        elif name == "BINPERSID":
+            stack.append(_persistent(stack.pop()))
+        elif name == "REDUCE":
+            arguments, function = stack.pop(), stack.pop()
+            stack.append(_reduced(function, arguments))
+        elif name == "BUILD":  # the attributes of an OrderedDict: dropped
+            stack.pop()
+        elif name == "STOP":
+            return stack.pop()
+        elif name != "PROTO":
+            raise ValueError(f"opcode {name}")
+    raise ValueError("a pickle without an end")
+
+
+def _persistent(pid: Any) -> _Storage:
+    if type(pid) is not tuple or len(pid) != 6:
+        raise ValueError("a persistent id that is no storage's")
+    kind, storage_type, key, _, length, view = pid
+    plain = type(kind) is str and kind == "storage" and type(key) is str and view is None
+    if not plain or type(storage_type) is not _Name or type(length) is not int or length < 0:
+        raise ValueError("a persistent id that is no storage's")
+    if storage_type.text not in STORAGES:
+        raise ValueError(f"a storage of type {storage_type.text}")
+    return _Storage(key, STORAGES[storage_type.text], length)
+
+
+def _reduced(function: Any, arguments: Any) -> Any:
+    """Return what one of the three calls in a state dict makes."""
+    text = function.text if type(function) is _Name else ""
+    if type(arguments) is not tuple:
+        raise ValueError("a call without its arguments")
+    if text == DICT and not arguments:
+        return {}
+    if text == PARAMETER and arguments:
+        return arguments[0]
+    if text in TENSORS and len(arguments) >= 4:
+        storage, offset, size, strides = arguments[:4]
+        shaped = type(size) is tuple and type(strides) is tuple
+        if type(storage) is _Storage and shaped:
+            if all(type(n) is int for n in (offset, *size, *strides)):
+                return _Tensor(storage, offset, size, strides)
+    raise ValueError("a call that no state dict is written with")

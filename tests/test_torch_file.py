@@ -3,6 +3,7 @@
 import io
 import pickle
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -45,6 +46,9 @@ def ordered_dict(*items):
     return b"ccollections\nOrderedDict\n)R(" + pairs + b"u"
 
 
+#: A tuple of two of a tuple of two of ...: 60 levels, a few bytes each.
+LAUGHS = b")" + b"".join(b"q%ch%c\x86" % (level, level) for level in range(60))
+
 VALUES = np.arange(6, dtype=np.float32)
 GOOD = legacy(
     ordered_dict(
@@ -59,6 +63,36 @@ def write(folder, content):
     path = folder / "file.pth"
     path.write_bytes(content)
     return path
+
+
+def test_attributes_set_on_anything_are_dropped(tmp_path):
+    """BUILD, with which pickle would rewrite a tensor that has been checked."""
+    rewritten = tensor("1", 6) + b"}(" + text("size") + numbers([4096]) + b"ub"
+    content = legacy(ordered_dict(("a", rewritten)), [("1", VALUES)])
+    np.testing.assert_array_equal(read_state_dict(write(tmp_path, content))["a"], VALUES)
+
+
+def test_many_names_of_one_storage_take_its_memory_once(tmp_path):
+    names = ordered_dict(*((str(i), tensor("1", 10**6)) for i in range(1000)))
+    values = np.arange(10**6, dtype=np.float32)
+    path = write(tmp_path, legacy(names, [("1", values)]))
+    tracemalloc.start()
+    try:
+        tensors = read_state_dict(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(tensors) == 1000 and (tensors["999"] == values).all()
+    assert peak < 5 * path.stat().st_size
+
+
+def test_bools_are_bools(tmp_path):
+    content = legacy(
+        ordered_dict(("a", tensor("1", 4, storage="BoolStorage"))),
+        [("1", np.array([0, 1, 2, 255], np.uint8))],
+    )
+    a = read_state_dict(write(tmp_path, content))["a"]
+    assert a.view(np.uint8).tolist() == [0, 1, 1, 1]
 
 
 def test_a_file_written_by_hand(tmp_path):
@@ -158,6 +192,21 @@ def test_no_other_name_is_looked_up(tmp_path, name):
         pytest.param(b"ctorch\nFloatStorage\n)R", id="call a storage"),
         pytest.param(b"c\n\n", id="empty name"),
         pytest.param(b"0", id="pop from nothing"),
+        pytest.param(
+            ordered_dict(("a", tensor("1", 4096)), ("b", tensor("1", 3, storage="DoubleStorage"))),
+            id="two descriptions of one storage",
+        ),
+        pytest.param(b"}" + b")" + b"\x85" * 2_000_000 + b"Ns", id="a deep key"),
+        pytest.param(b"}" + LAUGHS + b"Ns", id="a key of 2**60 parts"),
+        pytest.param(LAUGHS + b"Q", id="a persistent id of 2**60 parts"),
+        pytest.param(
+            ordered_dict(("a", tensor("1", 6, size=[2**2000] * 5000, strides=[0] * 5000))),
+            id="five thousand axes",
+        ),
+        pytest.param(
+            ordered_dict(("a", tensor("1", 6, size=[2**62] * 64, strides=[0] * 64))),
+            id="a size beyond counting",
+        ),
         pytest.param(b"", id="nothing"),
     ],
 )
@@ -185,7 +234,10 @@ def test_damaged_files(tmp_path):
         except ValueError as error:
             assert "not a legacy torch state dict" in str(error)
         else:
-            assert all(isinstance(value, np.ndarray) for value in tensors.values())
+            # Views of at most the six values there are, and no byte beyond them.
+            for value in tensors.values():
+                assert value.size <= 6 and value.nbytes <= VALUES.nbytes
+                assert set(value.tobytes()) <= set(content) | {0, 1}
 
 
 def test_a_missing_file_is_an_os_error(tmp_path):
