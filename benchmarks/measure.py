@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-MIN_ROUNDS, MAX_ROUNDS = 5, 1000
+MIN_ROUNDS = 5
 #: How long a candidate runs in its turn before a run of it is timed.
 WARM_SECONDS = 0.01
 
@@ -18,7 +18,7 @@ WARM_SECONDS = 0.01
 def interleaved(
     candidates: Mapping[str, Callable[[], Any]], seconds: float
 ) -> dict[str, dict[str, float]]:
-    """Time the candidates in turn, round after round, until `seconds` are over.
+    """Time the candidates in turn, round after round, until each had its share of `seconds`.
 
     So whatever slows the machine down for a while slows all of them down. In its turn each
     runs for a while before a run is timed: the first ones pay for the heap and the caches as the
@@ -29,23 +29,24 @@ def interleaved(
     dict
         By name: the ``median`` and the quartiles ``low`` and ``high`` in ms, and ``rounds``.
     """
+    share = seconds / len(candidates)
     times: dict[str, list[float]] = {name: [] for name in candidates}
+    spent = dict.fromkeys(candidates, 0.0)
     gc.collect()
     gc.disable()
     try:
-        end = time.perf_counter() + seconds
-        rounds = 0
-        while rounds < MIN_ROUNDS or (time.perf_counter() < end and rounds < MAX_ROUNDS):
-            for name, run in candidates.items():
-                warm = time.perf_counter() + WARM_SECONDS
-                run()
-                while time.perf_counter() < warm:
-                    run()
+        while waiting := [n for n in candidates if len(times[n]) < MIN_ROUNDS or spent[n] < share]:
+            for name in waiting:
+                begin = time.perf_counter()
+                candidates[name]()
+                while time.perf_counter() < begin + WARM_SECONDS:
+                    candidates[name]()
                 start = time.perf_counter()
-                result = run()
-                times[name].append((time.perf_counter() - start) * 1e3)
+                result = candidates[name]()
+                end = time.perf_counter()
                 del result
-            rounds += 1
+                times[name].append((end - start) * 1e3)
+                spent[name] += end - begin
     finally:
         gc.enable()
     return {

@@ -85,16 +85,24 @@ def caption(result: dict[str, Any]) -> str:
 
 
 def with_tables(text: str, results: Path) -> str:
-    """Return the README's text with each marked table made anew from the results."""
-    for path in sorted(results.glob("*.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        for name in dict.fromkeys(case["group"] for case in result["cases"]):
-            begin, end = BEGIN.format(name=name), END.format(name=name)
-            if begin in text:
-                before, _, rest = text.partition(begin)
-                after = rest.partition(end)[2]
-                table = f"\n\n{TABLES[name](result)}\n\n{caption(result)}\n\n"
-                text = f"{before}{begin}{table}{end}{after}"
+    """Return the README's text with each marked table made anew: one a results file."""
+    measured = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))
+    ]
+    for name, table in TABLES.items():
+        begin, end = BEGIN.format(name=name), END.format(name=name)
+        before, found, rest = text.partition(begin)
+        if not found:
+            continue
+        _, closed, after = rest.partition(end)
+        if not closed:
+            raise ValueError(f"README.md: {begin} without {end}")
+        tables = [
+            f"\n\n{table(result)}\n\n{caption(result)}\n\n"
+            for result in measured
+            if any(case["group"] == name for case in result["cases"])
+        ]
+        text = "".join([before, begin, *tables, end, after])
     return text
 
 

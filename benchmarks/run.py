@@ -47,6 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
         )
         print(f"benchmarks/run.py: --device cuda: {missing}", file=sys.stderr)
         return 2
+    for name, path in (("--json", options.json), ("--plot", options.plot)):
+        if path and (path.is_dir() or not path.parent.is_dir()):
+            parser.error(f"{name}: cannot write {path}")
+    if options.plot and options.plot.suffix not in (".png", ".svg", ".pdf"):
+        parser.error(f"--plot: expected a name ending in .png, .svg or .pdf, got {options.plot}")
     try:
         chosen = cases.select(options.cases)
         result = {
@@ -64,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(report.tables(result))
     print(f"\n{report.caption(result)}")
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if options.plot:
         report.plot(result, options.plot)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -23,13 +24,30 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from .demo import demo as run
-
+    for stream in (sys.stdout, sys.stderr):  # a file's name may not fit the console's encoding
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
-        run(options.image, top=options.top, out=options.out)
+        return _demo(options)
+    except BrokenPipeError:  # whoever read the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ModuleNotFoundError as error:
+        problem = f'{error.name} is not installed: pip install "convarith[fcn]"'
+    except MemoryError:
+        problem = "not enough memory"
     except (OSError, ValueError) as error:  # a file or an input that is not what it must be
-        print(f"fcn: {error}", file=sys.stderr)
-        return 2
+        problem = str(error)
+    print(f"fcn: {problem}", file=sys.stderr)
+    return 2
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from .demo import demo
+
+    if options.image is not None and options.out.exists() and options.out.samefile(options.image):
+        raise ValueError(f"--out: {options.out} is the photograph itself")
+    demo(options.image, top=options.top, out=options.out)
     return 0
 
 
@@ -46,6 +64,10 @@ def _picture(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"expected a name ending in {', '.join(suffixes)}")
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"no folder {path.parent}")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"folder {path.parent} cannot be written to")
     return path
 
 

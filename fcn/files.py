@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,16 +22,17 @@ def replacing(path: Path) -> Iterator[Path]:
     ...     print((Path(folder) / "a.txt").read_text(encoding="utf-8"), len(os.listdir(folder)))
     whole 1
     """
-    descriptor, name = tempfile.mkstemp(
-        prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
-    )
-    os.close(descriptor)
+    beside = path.with_name(f".{secrets.token_hex(6)}{path.suffix}")
     try:
-        yield Path(name)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp made it private
-        os.replace(name, path)
+        os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    try:
+        yield beside
+        try:
+            os.replace(beside, path)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
     except BaseException:
-        os.unlink(name)
+        beside.unlink(missing_ok=True)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,16 @@ if TYPE_CHECKING:
     import PIL.Image
 
 
+#: The longer side of each half of a panel.
+PANEL_INCHES = 5
+
+
 class Unreadable(ValueError):
     """A file that is no picture; the message says which and why."""
 
 
 def read(path: Path) -> PIL.Image.Image:
-    """Return a picture in RGB, turned as its EXIF data says.
+    """Return a picture in RGB of 8 bits, turned as its EXIF data says.
 
     Raises
     ------
@@ -28,12 +33,27 @@ def read(path: Path) -> PIL.Image.Image:
     import PIL.ImageOps
 
     try:
-        with PIL.Image.open(path) as file:
-            return PIL.ImageOps.exif_transpose(file).convert("RGB")
-    except FileNotFoundError:
-        raise Unreadable(f"{path}: no such file") from None
+        with warnings.catch_warnings():
+            # Of the size that a decompression bomb could have; beyond it Pillow refuses.
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+            with PIL.Image.open(path) as file:
+                picture = PIL.ImageOps.exif_transpose(file)
+                picture.load()
+    except PIL.UnidentifiedImageError as error:
+        raise Unreadable(f"{path}: not a picture") from error
     except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise Unreadable(f"{path}: not a picture: {error}") from error
+        reason = getattr(error, "strerror", None) or f"not a whole picture: {error}"
+        raise Unreadable(f"{path}: {reason}") from error
+    if picture.mode == "F":
+        raise Unreadable(f"{path}: pixels are floats of unknown range, expected integers")
+    if picture.mode.startswith("I"):  # 16 bits, which convert() would clip to 8
+        values = np.asarray(picture).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise Unreadable(
+                f"{path}: pixels from {values.min()} to {values.max()}, not of 16 bits"
+            )
+        picture = PIL.Image.fromarray((values // 257).astype(np.uint8))
+    return picture.convert("RGB")
 
 
 def shrunk(picture: PIL.Image.Image, longest: int) -> PIL.Image.Image:
@@ -78,18 +98,20 @@ def save_heat_panel(
     from matplotlib.figure import Figure
 
     height, width = heat.shape
-    figure = Figure(figsize=(10, 5 * height / width + 0.5), layout="constrained")
+    scale = PANEL_INCHES / max(height, width)
+    panel_width, panel_height = max(2.5, width * scale), max(2.5, height * scale)
+    figure = Figure(figsize=(2 * panel_width + 0.8, panel_height + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     left.imshow(photograph)
-    left.set_title(title)
     right.imshow(photograph.mean(axis=2), cmap="gray", vmin=0, vmax=255)
     # As opaque as probable: where the class is not, the photograph shows.
     layer = right.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.15 + 0.65 * heat)
-    right.set_title(caption)
-    for axes in (left, right):
+    for axes, text in ((left, title), (right, caption)):
+        axes.set_title(text.encode("utf-8", "replace").decode("utf-8"), parse_math=False)
         axes.set_axis_off()
     bar = figure.colorbar(layer, ax=right, shrink=0.8, label="probability")
     bar.solids.set_alpha(1)
-    with replacing(path) as beside:
+    with replacing(path) as beside, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(beside, dpi=120)

