@@ -9,6 +9,9 @@ import numpy as np
 from .geometry import ConvGeometry
 from .validate import integer, is_sequence
 
+#: NumPy's 64, less a batch axis and one that splits channels into groups.
+MOST_AXES = 62
+
 
 def numeric(name: str, value: Any) -> np.ndarray:
     """Return `value` as an array of a dtype that convolution is defined for.
@@ -26,7 +29,8 @@ def numeric(name: str, value: Any) -> np.ndarray:
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise TypeError(f"{name}: expected a NumPy array, got {kind}")
-    if value.dtype.kind not in "iufc" and value.dtype.name != "bfloat16":
+    own = value.dtype.num < 256  # NumPy's own: other packages' float8 and int4 have kinds f and i
+    if not (own and value.dtype.kind in "iufc") and value.dtype.name != "bfloat16":
         raise TypeError(
             f"{name}: expected integers, floats or complex numbers, got dtype {value.dtype}"
         )
@@ -44,10 +48,14 @@ def result_type(**arrays: np.ndarray) -> np.dtype:
         ) from None
 
 
+def computed_in(dtype: np.dtype) -> np.dtype:
+    """Return what sums of `dtype` are computed in: float32 for the half types, else itself."""
+    return np.dtype(np.float32) if dtype.name in ("float16", "bfloat16") else dtype
+
+
 def is_bare(name: str, array: np.ndarray, kernel: np.ndarray) -> bool:
     """Whether an array and a kernel of as many axes stand for one channel without a batch."""
-    if kernel.ndim == 0:
-        raise ValueError("kernel: expected at least 1 axis, got a scalar")
+    check_kernel_rank(kernel)
     if array.ndim != kernel.ndim:
         layout = (
             f"(n, *spatial, c) of {kernel.ndim} axes for a kernel (*k, c_in // groups, c_out)"
@@ -56,6 +64,12 @@ def is_bare(name: str, array: np.ndarray, kernel: np.ndarray) -> bool:
         )
         raise ValueError(f"{name}: expected {layout}, got shape {array.shape}")
     return kernel.ndim <= 2
+
+
+def check_kernel_rank(kernel: np.ndarray) -> None:
+    """Refuse a kernel of no axes, and one of more than NumPy leaves room for."""
+    if not 1 <= kernel.ndim <= MOST_AXES:
+        raise ValueError(f"kernel: expected 1 to {MOST_AXES} axes, got {kernel.ndim}")
 
 
 def checked_kernel(kernel: np.ndarray, *, bare: bool, groups: Any) -> tuple[np.ndarray, int, int]:
@@ -88,10 +102,12 @@ def kernel_geometry(
     """Return kernel, geometry and bareness from a kernel and the shape of one input.
 
     With `channels` the shape of an input with channels ends in their number; without, it is
-    the spatial size alone.
+    the spatial size alone, and one integer stands for every axis.
     """
+    check_kernel_rank(kernel)
     if not is_sequence(input_shape):
-        input_shape = (input_shape,)
+        spatial = kernel.ndim if kernel.ndim <= 2 else kernel.ndim - 2
+        input_shape = (input_shape,) * (1 if channels else spatial)
     shape = tuple(integer(f"{name}[{i}]", v, minimum=0) for i, v in enumerate(input_shape))
     spatial_axes = kernel.ndim - 2
     bare = kernel.ndim <= 2 and kernel.ndim == len(shape)

@@ -83,7 +83,11 @@ class Axis(_AxisFields):
 
     def taps(self) -> Iterator[Tap]:
         """Yield the taps that reach the input, in order, with the slices they join."""
-        for k in range(self.kernel):
+        # Beyond these, tap k lies before or behind the input for every output.
+        reach = self.stride * (self.output - 1)
+        first_tap = max(0, -((reach - self.low) // self.dilation))
+        last_tap = min(self.kernel - 1, (self.size - 1 + self.low) // self.dilation)
+        for k in range(first_tap, last_tap + 1) if self.output else ():
             start, stop = self.outputs_of(k)
             if start < stop:
                 first = start * self.stride + k * self.dilation - self.low
@@ -93,8 +97,13 @@ class Axis(_AxisFields):
     def runs(self, start: int, stop: int) -> Iterator[Run]:
         """Split outputs ``start..stop`` where the set of taps inside the input changes."""
         cuts = {start, stop}
-        for k in range(self.kernel):
-            cuts.update(cut for cut in self.outputs_of(k) if start < cut < stop)
+        s, d = self.stride, self.dilation
+        # A cut is an output whose window's tap k lies on, or just behind, an end of the input.
+        for end in (self.low, self.size + self.low):
+            first_tap = max(0, (end - stop * s) // d)
+            last_tap = min(self.kernel - 1, (end - (start - 1) * s) // d)
+            for k in range(first_tap, last_tap + 1):
+                cuts.update(cut for cut in self.outputs_of(k) if start < cut < stop)
         edges = sorted(cuts)
         for a, b in zip(edges, edges[1:], strict=False):
             origin = self.low - a * self.stride  # tap k is inside when 0 <= k*d - origin < size

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from . import backends
-from .arrays import numeric
+from .arrays import computed_in, numeric
 from .backends import Epilogue, Options, Plan, Product
-from .backends.protocol import ACTIVATIONS, computed_in
+from .backends.protocol import ACTIVATIONS
 from .geometry import ConvGeometry
 from .memory import require_bytes
 from .validate import one_of
@@ -54,9 +54,12 @@ class Call:
                 (None,) * lead + (...,) + (None,) * (len(self.shape) - lead - geometry.rank)
             )
         # A zero axis makes the product 0, but NumPy refuses its other axes if they are absurd.
+        self._require(math.prod(max(1, length) for length in self.shape) * dtype.itemsize)
+
+    def _require(self, nbytes: int) -> None:
         require_bytes(
             f"the result of shape {self.caller_shape}",
-            math.prod(max(1, length) for length in self.shape) * dtype.itemsize,
+            nbytes,
             way_out="give a smaller size or padding, or work in parts",
         )
 
@@ -102,6 +105,7 @@ class Call:
         if source.size == 0 or operand.size == 0:  # no fast kernel ever meets an empty array
             plan = backends.plan("reference", self.product, self.geometry, self.dtype, Options())
             packed = plan.pack(operand)
+        self._require(plan.nbytes(source))
         touched = (source, operand, epilogue.scale, epilogue.bias, epilogue.residual)
         apart = target is not None and not any(
             np.may_share_memory(target, array) for array in touched if array is not None
@@ -115,7 +119,7 @@ class Call:
 
     def _target(self, out: Any) -> np.ndarray:
         """Return `out` with all the axes of the result."""
-        if not isinstance(out, np.ndarray):
+        if not isinstance(out, np.ndarray) or isinstance(out, (np.ma.MaskedArray, np.matrix)):
             raise TypeError(f"out: expected a NumPy array, got {type(out).__qualname__}")
         if out.shape != self.caller_shape or out.dtype != self.dtype:
             raise ValueError(

@@ -48,7 +48,7 @@ class ConvGeometry:
     Notes
     -----
     Sizes are Python integers without bound. Two geometries are equal, and hash alike, when
-    they describe the same map: ``padding`` is stored resolved, words become numbers.
+    their numbers are: ``padding`` is stored resolved, words become numbers.
     The formulas are those of Dumoulin & Visin, "A guide to convolution arithmetic for deep
     learning" (arXiv:1603.07285); `explain` writes them out.
 
@@ -125,7 +125,11 @@ class ConvGeometry:
         Sizes and channels are named as the transposed map has them, as in `conv_transpose`:
         the result's ``output_size`` is the `input_size` given here, its ``input_size`` the
         `output_size`. Several sizes serve where the stride is above 1; without `output_size`
-        it is ``input_size * stride`` for the SAME paddings and the smallest otherwise.
+        it is ``input_size * stride`` for the SAME paddings and otherwise the smallest, ``s(o - 1)
+        + ke - low - high`` (for ``o = 0`` too, where any smaller size serves as well, but at
+        least 0). Where the padding covers the kernel, no convolution has an empty output; an
+        empty `input_size` then makes an empty `output_size`, the one case in which the
+        geometry's ``output_size`` is not what was asked for.
 
         Raises
         ------
@@ -165,10 +169,10 @@ class ConvGeometry:
                 smallest, largest = input_range(o, ke, s, total)
                 default = smallest if o else max(0, ke - s - total)
             size = default if wanted[axis] is None else wanted[axis]
-            if size < 0:
+            if size < 0 or largest < 0:
                 raise ValueError(
                     f"padding: {pads[axis]} crops all {smallest + total} entries of the transpose "
-                    f"along axis {axis}, leaving {size}"
+                    f"along axis {axis}, leaving {smallest}"
                 )
             smallest = max(0, smallest)
             if not smallest <= size <= largest and wanted[axis] is not None:
@@ -182,7 +186,7 @@ class ConvGeometry:
             kernels,
             strides=steps,
             dilations=spreads,
-            padding=padding,
+            padding=pads,  # type: ignore[arg-type]
             groups=groups,
             in_channels=out_channels,
             out_channels=in_channels,
@@ -318,7 +322,7 @@ def spatial_rank(**sizes: object) -> int:
     """Return the rank that the first of the named sizes written a number an axis gives, else 1."""
     for name, size in sizes.items():
         if is_sequence(size):
-            rank = len(tuple(size))  # type: ignore[arg-type]
+            rank = len(size)  # type: ignore[arg-type]
             if rank == 0:
                 raise ValueError(f"{name}: expected at least one spatial axis, got {size!r}")
             return rank

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .arrays import kernel_geometry, numeric
+from .arrays import computed_in, kernel_geometry, numeric
 from .axis import Axis, Run
 from .geometry import INT32_MAX, ConvGeometry
 from .memory import require_bytes
@@ -109,18 +109,19 @@ def matrix(
     """Build W from a kernel of ``geometry.kernel_shape``; see `conv_as_matmul`."""
     import scipy.sparse
 
-    if kernel.dtype.name in ("float16", "bfloat16"):
-        kernel = kernel.astype(np.float32)
     height, width = geometry.matrix_shape
     start, stop = _row_range(rows, height)
-    blocks = list(_blocks(geometry, start, stop))
-    nnz = sum(block.nnz for block in blocks)
+    # In closed form where it is all of W: an absurd one is to be refused at once.
+    blocks = [] if rows is None else list(_blocks(geometry, start, stop))
+    nnz = geometry.nnz if rows is None else sum(block.nnz for block in blocks)
+    # SciPy's products take no half types, and work in the machine's byte order.
+    dtype = computed_in(kernel.dtype).newbyteorder("=")
     largest = max(nnz, stop - start, width)
     if largest > INT64_MAX:
-        raise ValueError(
+        raise ValueError(  # no memory holds its indices, and no index type its columns
             f"W: expected sizes below 2**63, got {(stop - start, width)}, {nnz} entries"
         )
-    dtype, index = kernel.dtype, np.dtype(np.int32 if largest <= INT32_MAX else np.int64)
+    index = np.dtype(np.int32 if largest <= INT32_MAX else np.int64)
     require_bytes(
         f"W of shape {(stop - start, width)} with {nnz} entries",
         nnz * (dtype.itemsize + index.itemsize) + (stop - start + 1) * index.itemsize,
@@ -129,13 +130,13 @@ def matrix(
     )
     indptr = np.zeros(stop - start + 1, index)
     arrays = _Arrays(
-        np.ascontiguousarray(np.moveaxis(kernel, -1, 0)),
+        np.ascontiguousarray(np.moveaxis(kernel, -1, 0), dtype),
         np.empty(nnz, dtype),
         np.empty(nnz, index),
         indptr[1:],
     )
     entry = row = 0
-    for block in blocks:
+    for block in blocks or _blocks(geometry, start, stop):
         block.write(arrays, entry, row)
         entry, row = entry + block.nnz, row + block.rows
     result = scipy.sparse.csr_array(
@@ -150,7 +151,10 @@ def _row_range(rows: slice | None, height: int) -> tuple[int, int]:
         return 0, height
     if not isinstance(rows, slice):
         raise TypeError(f"rows: expected a slice, got {rows!r}")
-    start, stop, step = rows.indices(height)
+    try:
+        start, stop, step = rows.indices(height)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"rows: expected a slice of integers, got {rows!r}: {error}") from None
     if step != 1:
         raise ValueError(f"rows: expected a slice of step 1, got {rows!r}")
     return start, max(start, stop)

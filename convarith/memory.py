@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from .validate import integer
@@ -42,7 +43,7 @@ def available_bytes() -> int:
         free = _linux_available(Path("/proc/meminfo").read_text())
     except OSError:  # no procfs: macOS and the BSDs tell the whole memory, not what is free
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(free, _cgroup_available(Path("/sys/fs/cgroup"), free))
+    return min([free, *_cgroups_available(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
 
 
 def _linux_available(meminfo: str) -> int:
@@ -50,16 +51,36 @@ def _linux_available(meminfo: str) -> int:
     return int(fields["MemAvailable"].split()[0]) * 1024
 
 
-def _cgroup_available(group: Path, free: int) -> int:
-    """Return what a container's limit (cgroup v2) leaves, or `free` where there is none."""
+def _cgroups_available(membership: Path, root: Path) -> Iterator[int]:
+    """Yield what each memory limit on this process leaves: its cgroups and those around them."""
     try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
+        lines = membership.read_text().splitlines()
+    except OSError:  # no cgroups
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":  # version 2
+            base, names = root, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):  # version 1
+            base = root / "memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        inner = base / path.lstrip("/")
+        for group in (inner, *inner.parents):
+            if not group.is_relative_to(base):
+                break
+            yield from _limit_leaves(group, *names)
+
+
+def _limit_leaves(group: Path, limit: str, usage: str, cache: str) -> Iterator[int]:
+    try:
+        allowed, used = (int((group / name).read_text()) for name in (limit, usage))
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # no cgroup of its own, or the word "max"
-        return free
-    cache = int(stat.get("inactive_file", 0))  # page cache counts as used and is given back
-    return max(0, limit - used + cache)
+    except (OSError, ValueError):  # the group lies outside of this container, or has no limit
+        return
+    # Page cache counts as used and is given back.
+    yield max(0, allowed - used + int(stat.get(cache, 0)))
 
 
 def _windows_available() -> int:

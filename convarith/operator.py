@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import backends
-from .arrays import check_channels, kernel_geometry, numeric, result_type
+from .arrays import check_channels, computed_in, kernel_geometry, numeric, result_type
 from .backends import Options, Plan, Product
 from .call import Call
 from .geometry import ConvGeometry
 from .matrix import matrix
+from .memory import require_bytes
 from .padding import Padding
 from .spectral import spectral_norm
 from .validate import PerAxis
@@ -131,15 +132,20 @@ class ConvOperator:
         The one made later keeps the first alive, the first only knows of it: a cycle would
         hold the packed kernels until the garbage collector comes by.
         """
-        other = self._partners.get(name, lambda: None)()
-        if other is None:
-            core = self._core
-            if name == "H":
-                core = dataclasses.replace(core, kernel=core.kernel.conj())
-            other = _operator(core, "transpose" if self._product == "forward" else "forward")
-            other._partners[name] = lambda: self
-            self._partners[name] = weakref.ref(other)
+        core = self._core
+        with core.lock:
+            other = self._partners.get(name, lambda: None)()
+            if other is None:
+                if name == "H":
+                    core = dataclasses.replace(core, kernel=core.kernel.conj())
+                other = _operator(core, "transpose" if self._product == "forward" else "forward")
+                other._partners[name] = lambda: self
+                self._partners[name] = weakref.ref(other)
         return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the kernel and the arguments; the copy plans and packs anew."""
+        return _operator, (self._core, self._product)
 
     def __call__(
         self,
@@ -190,18 +196,30 @@ class ConvOperator:
     def as_matmul(
         self, *, rows: slice | None = None, max_bytes: int | None = None
     ) -> scipy.sparse.csr_array:
-        """Return the matrix, or a slice of its rows; see `conv_as_matmul`."""
-        core = self._core
+        """Return the matrix as `conv_as_matmul` does, or a slice of its rows.
+
+        The rows of a transposed operator are not sliced: they are columns of the other's. Its
+        matrix is built from the other's and takes both their bytes for a while.
+        """
+        core, geometry = self._core, self.geometry
         if self._product == "forward":
-            return matrix(core.kernel, self.geometry, rows=rows, max_bytes=max_bytes)
-        transpose = matrix(core.kernel, self.geometry, max_bytes=max_bytes).T
-        return (transpose if rows is None else transpose[rows]).tocsr()
+            return matrix(core.kernel, geometry, rows=rows, max_bytes=max_bytes)
+        if rows is not None:
+            raise ValueError(f"rows: expected None for a transposed operator, got {rows!r}")
+        require_bytes(
+            f"W^T of shape {self.shape} and the W it is made of",
+            2 * geometry.matrix_nbytes(self.dtype.itemsize) + 8 * sum(self.shape),
+            max_bytes=max_bytes,
+            way_out="call the operator, which never builds W, or use op.T.as_matmul().T",
+        )
+        return matrix(core.kernel, geometry).T.tocsr()
 
     def as_linear_operator(self) -> scipy.sparse.linalg.LinearOperator:
         """Return SciPy's LinearOperator, on vectors that are the arrays' C-order ravel.
 
         Its ``rmatvec`` is the adjoint `H`. With it ``scipy.sparse.linalg.lsqr``, ``svds``,
-        ``cg`` and the others run on the convolution without its matrix.
+        ``cg`` and the others run on the convolution without its matrix, as far as they take its
+        dtype (float32 for the half types; ARPACK knows no integers and no longdouble).
 
         Examples
         --------
@@ -219,7 +237,7 @@ class ConvOperator:
             rmatvec=lambda vector: adjoint._matmat(vector.reshape(-1, 1)).ravel(),
             matmat=self._matmat,
             rmatmat=adjoint._matmat,
-            dtype=self.dtype,
+            dtype=computed_in(self.dtype),
         )
 
     def _matmat(self, columns: np.ndarray) -> np.ndarray:
@@ -242,7 +260,9 @@ class ConvOperator:
         Parameters
         ----------
         rtol : float
-            The relative error allowed, between 1e-12 and 0.1.
+            The relative error allowed, between 1e-12 and 0.1. The iteration takes some hundred
+            products for 1e-3 and some thousand for 1e-6 where the largest singular values lie
+            close together, as those of a blur of a large picture do.
         """
         return spectral_norm(self, rtol=rtol)
 
@@ -262,16 +282,21 @@ class _Core:
     options: Options
 
     def __post_init__(self) -> None:
-        self.kernel = self.kernel.copy()
+        require_bytes("kernel", self.kernel.size * self.kernel.itemsize)
+        native = self.kernel.dtype.newbyteorder("=")
+        self.kernel = np.array(self.kernel, native, order="C")
         self.kernel.flags.writeable = False
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._prepared: dict[tuple[Product, np.dtype], tuple[Plan, Any]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Core, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
 
     def prepared(self, product: Product, dtype: np.dtype) -> tuple[Plan, Any]:
         """Return the plan for results of `dtype` and the kernel packed by it, once each."""
         key = (product, dtype)
         if key not in self._prepared:
-            with self._lock:
+            with self.lock:
                 if key not in self._prepared:
                     plan = backends.plan(self.backend, product, self.geometry, dtype, self.options)
                     self._prepared[key] = plan, plan.pack(self.kernel)

@@ -70,9 +70,10 @@ def conv(
 
     Notes
     -----
-    A float result is within ``m * eps * (|W| |x|)`` of the exact one, where ``m`` counts the
-    terms of a sum (kernel entries times ``c_in // groups``). A tap in the padding contributes
-    nothing, even where the kernel holds an infinity.
+    A float result is within ``(m + 1) * eps * (|W| |x|)`` of the exact one, barring overflow and
+    underflow, where ``m`` counts the terms of a sum (kernel entries times ``c_in // groups``)
+    and ``eps`` belongs to the dtype computed in; half types are rounded once more. A tap in the
+    padding contributes nothing, even where the kernel holds an infinity.
 
     Dumoulin & Visin, arXiv:1603.07285.
 
@@ -141,7 +142,8 @@ def conv_transpose(
         filters is this same array).
     output_size : int or tuple of int, optional
         The spatial size of the result: any that `conv` maps to the size of `y`. Default:
-        ``spatial * stride`` for the SAME paddings, the smallest otherwise.
+        ``spatial * stride`` for the SAME paddings, otherwise what the windows cover less the
+        padding, ``s(spatial - 1) + ke - low - high``.
     strides, padding, dilations, groups, scale, bias, residual, activation, out, algorithm, \
 precision, backend
         As in `conv`; `scale` and `bias` have ``c_in`` entries.
@@ -235,8 +237,8 @@ def conv_kernel_gradient(
 
     Notes
     -----
-    A float32 result is within ``2 * eps * (|g| |x|)`` of the exact one on the reference (the
-    sum runs in float64), a float64 one within ``m * eps * (|g| |x|)`` for a sum of ``m`` terms.
+    A float32 result is within ``2 * eps * (|g| |x|)`` of the exact one on the reference (the sum
+    runs in float64), others within ``(m + 1) * eps * (|g| |x|)`` for a sum of ``m`` terms.
 
     Examples
     --------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Literal, SupportsIndex, TypeAlias
 
 from .validate import integer, is_sequence
@@ -11,7 +11,7 @@ from .validate import integer, is_sequence
 Padding: TypeAlias = (
     Literal["VALID", "SAME", "SAME_LOWER"]
     | SupportsIndex
-    | Iterable[SupportsIndex | tuple[SupportsIndex, SupportsIndex]]
+    | Sequence[SupportsIndex | tuple[SupportsIndex, SupportsIndex]]
 )
 PADDING_WORDS = ("VALID", "SAME", "SAME_LOWER")
 
@@ -29,12 +29,12 @@ def parse_padding(padding: object, rank: int) -> str | tuple[tuple[int, int], ..
     if not is_sequence(padding):
         amount = integer("padding", padding)
         return ((amount, amount),) * rank
-    entries = tuple(padding)  # type: ignore[arg-type]
-    if len(entries) != rank:
+    if len(padding) != rank:  # type: ignore[arg-type]
         raise ValueError(expected)
+    entries = tuple(padding)  # type: ignore[arg-type]
     pairs = []
     for axis, entry in enumerate(entries):
-        sides = tuple(entry) if is_sequence(entry) else (entry, entry)
+        sides = entry if is_sequence(entry) else (entry, entry)
         if len(sides) != 2:
             raise ValueError(expected)
         pairs.append(tuple(integer(f"padding[{axis}]", side) for side in sides))

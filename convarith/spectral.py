@@ -7,43 +7,53 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .memory import require_bytes
+
 if TYPE_CHECKING:
     from .operator import ConvOperator
 
-#: Matrices of at most this many entries are decomposed as they are.
-DENSE_ENTRIES = 2**18
+#: A map with at most this many rows or columns has its Gram matrix written out and decomposed.
+DENSE_SIDE = 64
+#: Lanczos vectors that the iteration keeps.
+LANCZOS_VECTORS = 64
 
 
 def spectral_norm(operator: ConvOperator, *, rtol: float) -> float:
     """Return the largest singular value of `operator`, to the relative error `rtol`.
 
-    A small matrix is decomposed by LAPACK. A larger one goes to ARPACK's Lanczos iteration on
-    ``W^H W`` (or ``W W^H``, the smaller), in float64, from a fixed start; it ends when the
-    residual of the eigenvalue is below ``rtol`` of it.
+    The square root of the largest eigenvalue of ``W W^H`` or ``W^H W``, the smaller, in float64
+    and on a kernel scaled to 1: LAPACK's where it is small, else by ARPACK's Lanczos iteration
+    from a fixed start, which ends when the residual is below ``rtol`` of the eigenvalue.
     """
-    from scipy.sparse.linalg import LinearOperator, eigsh
-
     if not isinstance(rtol, (int, float)) or not 1e-12 <= rtol <= 0.1:
         raise ValueError(f"rtol: expected a number from 1e-12 to 0.1, got {rtol!r}")
     if not np.isfinite(operator.kernel).all():
         raise ValueError("kernel: expected finite values for a norm, got an infinity or NaN")
     rows, columns = operator.shape
-    wide = np.complex128 if operator.dtype.kind == "c" else np.float64
-    kernel = operator.kernel.astype(wide)
-    scale = float(np.abs(kernel).max())
-    if 0 in (rows, columns) or operator.geometry.nnz == 0 or scale == 0:
+    is_complex = operator.dtype.kind == "c"
+    wide = np.dtype(np.complex128 if is_complex else np.float64)
+    kernel = operator.kernel.astype(np.result_type(operator.dtype, wide))  # longdouble stays
+    scale = max(np.abs(kernel.real).max(), np.abs(kernel.imag).max())
+    if operator.geometry.nnz == 0 or scale == 0:
         return 0.0
-    operator = operator.with_kernel(kernel / scale)
-    if rows * columns <= DENSE_ENTRIES:
-        return scale * float(np.linalg.norm(operator.as_matmul().toarray(), 2))
-    small, other = (operator, operator.H) if columns <= rows else (operator.H, operator)
-    first, second = small.as_linear_operator(), other.as_linear_operator()
-    gram = LinearOperator(
-        (min(rows, columns),) * 2, matvec=lambda v: second @ (first @ v), dtype=wide
+    side = min(rows, columns)
+    require_bytes(
+        "the vectors of the norm's iteration",
+        (rows + columns + LANCZOS_VECTORS * side) * wide.itemsize,
+        way_out="bound it by the norm of a smaller input_size, which is close",
     )
-    size = gram.shape[0]
-    start = np.random.default_rng(0).standard_normal(size).astype(wide)
-    (eigenvalue,) = eigsh(
-        gram, k=1, v0=start, tol=rtol, ncv=min(size, 64), return_eigenvectors=False
-    )
-    return scale * math.sqrt(max(0.0, float(eigenvalue)))
+    scaled = operator.with_kernel((kernel / scale).astype(wide))
+    tall = scaled if columns <= rows else scaled.H
+    first, second = tall.as_linear_operator(), tall.H.as_linear_operator()
+    if side <= DENSE_SIDE:
+        gram = second @ (first @ np.eye(side, dtype=wide))
+        largest = np.linalg.eigvalsh(gram)[-1]
+    else:
+        from scipy.sparse.linalg import LinearOperator, eigsh
+
+        gram = LinearOperator((side, side), matvec=lambda v: second @ (first @ v), dtype=wide)
+        start = np.random.default_rng(0).standard_normal(side).astype(wide)
+        (largest,) = eigsh(
+            gram, k=1, v0=start, tol=rtol, ncv=LANCZOS_VECTORS, return_eigenvectors=False
+        )
+    return float(scale) * math.sqrt(max(0.0, float(largest)))

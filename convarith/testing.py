@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from .backends.protocol import Product, computed_in
+from .arrays import computed_in
+from .backends.protocol import Product
 from .geometry import ConvGeometry
 
 __all__ = ["Case", "assert_adjoint", "assert_close", "geometries", "kernels_and_inputs", "naive"]
@@ -291,6 +292,7 @@ def assert_close(
     magnitude = naive(product, geometry, *(np.abs(operand) for operand in operands))
     bound = (terms + 1 if constant is None else constant) * magnitude
     bound *= _eps(computed_in(dtype))
+    bound += terms * np.finfo(computed_in(dtype)).smallest_subnormal  # products that underflow
     if computed_in(dtype) != dtype:  # rounded once more, near zero to the subnormals' spacing
         bound += np.maximum(_eps(dtype) * np.abs(exact), 2.0**-24)
     error = np.abs(actual.astype(exact.dtype) - exact)

@@ -6,7 +6,7 @@ from typing import Literal, SupportsIndex
 
 import numpy as np
 
-from .arrays import numeric
+from .arrays import computed_in, numeric
 from .filters import triangle
 from .memory import require_bytes
 from .ops import conv_transpose
@@ -70,11 +70,13 @@ def upsample_bilinear(
     image = x[None, ..., None] if bare else x
     channels = image.shape[-1]
     size = 2 * f - f % 2
-    require_bytes("the interpolation kernel", size**2 * channels * dtype.itemsize)
-    weights = np.multiply.outer(triangle(size), triangle(size)).astype(dtype)
+    computed = computed_in(dtype)
+    require_bytes("the interpolation kernel", size**2 * channels * computed.itemsize)
+    require_bytes("x as floats", image.size * computed.itemsize)
+    weights = np.multiply.outer(triangle(size), triangle(size)).astype(computed)
     kernel = np.broadcast_to(weights[..., None, None], (size, size, 1, channels))
     result = conv_transpose(
-        image.astype(dtype, copy=False),
+        image.astype(computed, copy=False),
         kernel,
         strides=f,
         padding=f // 2,
@@ -82,9 +84,11 @@ def upsample_bilinear(
         backend=backend,
     )
     if border == "edge":
-        rows, columns = (_coverage(length, f).astype(dtype) for length in image.shape[1:3])
-        result /= rows[:, None, None]
-        result /= columns[:, None]
+        rows, columns = (_coverage(length, f) for length in image.shape[1:3])
+        covered = np.multiply.outer(rows, columns)[..., None].astype(computed)
+        with np.errstate(all="ignore"):
+            result /= covered
+    result = result.astype(dtype, copy=False)
     return result[0, ..., 0] if bare else result
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import SupportsIndex, TypeAlias
 
 #: An integer for every axis alike, or one integer an axis.
-PerAxis: TypeAlias = SupportsIndex | Iterable[SupportsIndex]
+PerAxis: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 
 
 def integer(name: str, value: object, *, minimum: int | None = None) -> int:
@@ -51,7 +51,9 @@ def is_sequence(value: object) -> bool:
     """Whether `value` lists one entry an axis; zero-dimensional arrays and strings do not."""
     return (
         isinstance(value, Iterable)
-        and not isinstance(value, (str, bytes, dict, set, frozenset))
+        and hasattr(value, "__len__")
+        and hasattr(value, "__getitem__")
+        and not isinstance(value, (str, bytes, dict))
         and getattr(value, "ndim", 1) > 0
     )
 
@@ -68,9 +70,9 @@ def per_axis(name: str, value: object, rank: int, *, minimum: int | None = None)
     """
     if not is_sequence(value):
         return (integer(name, value, minimum=minimum),) * rank
-    values = tuple(value)  # type: ignore[arg-type]
-    if len(values) != rank:
+    if len(value) != rank:  # type: ignore[arg-type]  # before tuple(): it may be long
         raise ValueError(
             f"{name}: expected an integer or {rank} of them (one a spatial axis), got {value!r}"
         )
+    values = tuple(value)  # type: ignore[arg-type]
     return tuple(integer(f"{name}[{axis}]", v, minimum=minimum) for axis, v in enumerate(values))

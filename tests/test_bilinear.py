@@ -73,6 +73,13 @@ def test_dtypes(backend, dtype):
     np.testing.assert_allclose(y.astype(complex), 2, rtol=2e-3)
 
 
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_half_types_are_rounded_once(name):
+    dtype = np.float16 if name == "float16" else pytest.importorskip("ml_dtypes").bfloat16
+    y = upsample_bilinear(np.full((3, 4), 100, dtype), 32, border="edge")
+    assert y.dtype == dtype and (y == 100).all()
+
+
 def test_empty():
     assert upsample_bilinear(np.zeros((0, 3, 4, 2)), 3, border="edge").shape == (0, 9, 12, 2)
     assert upsample_bilinear(np.zeros((1, 0, 4, 2)), 3).shape == (1, 0, 12, 2)

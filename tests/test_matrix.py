@@ -85,6 +85,27 @@ def test_half_types_become_float32(dtype):
     np.testing.assert_array_equal(W.toarray(), [[1.5, -2.25, 0], [0, 1.5, -2.25]])
 
 
+def test_values_are_copied_as_they_are():
+    """The sign of a zero, a NaN: nothing is added to them on the way."""
+    W = conv_as_matmul(np.array([-0.0, np.nan, 1.0]), 500, padding="SAME")
+    assert np.signbit(W.data[W.data == 0]).all() and np.isnan(W.data).sum() == 500
+
+
+def test_scipy_need_not_look_again():
+    W = conv_as_matmul(np.ones((3, 3)), (5, 5))
+    assert W.__dict__.get("_has_canonical_format") is True
+    assert W.has_sorted_indices
+
+
+def test_another_byte_order():
+    kernel = np.arange(6.0).reshape(3, 2)
+    swapped = kernel.astype(kernel.dtype.newbyteorder())
+    W = conv_as_matmul(swapped, (4, 4))
+    assert W.dtype == np.float64 and W.dtype.isnative
+    np.testing.assert_array_equal(W.toarray(), conv_as_matmul(kernel, (4, 4)).toarray())
+    assert ConvOperator(swapped, (4, 4)).dtype.isnative
+
+
 def test_max_bytes():
     kernel = np.ones((3, 3))
     size = ConvGeometry((64, 64), 3).matrix_nbytes(8)

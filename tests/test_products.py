@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from convarith import conv, conv_as_matmul, conv_kernel_gradient, conv_transpose
+from convarith import backends, conv, conv_as_matmul, conv_kernel_gradient, conv_transpose
 from convarith.testing import (
     assert_adjoint,
     assert_close,
@@ -140,6 +140,46 @@ def test_out_receives_the_result(backend, product, case):
     np.testing.assert_array_equal(out, expected)
     out[...] = 77
     assert (guarded == 77).all(), "something was written outside of out"
+
+
+@given(case=kernels_and_inputs(dtypes=("float32",)))
+def test_kernel_gradients_of_the_reference_sum_in_float64(case):
+    gradient = kernel_gradient(case, "reference")
+    assert_close(gradient, "kernel_gradient", case, constant=2)
+
+
+class WritesEarly:
+    """A backend whose kernels write `out` before they have read anything, as fast ones may."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.pack, self.nbytes = inner.pack, inner.nbytes
+
+    def run(self, source, packed, out, epilogue):
+        if out is not None:
+            out[...] = 123
+        return self.inner.run(source, packed, out, epilogue)
+
+
+@pytest.mark.parametrize("shared", ["x", "kernel", "bias", "residual"])
+def test_out_may_overlap_anything(monkeypatch, shared):
+    """Whatever a backend does with `out`, the result is as if it lay elsewhere."""
+    plan = backends.plan
+    memory = np.arange(1.0, 100.0)
+    arrays = {
+        "x": memory[:12].reshape(1, 6, 2),
+        "kernel": memory[20:24].reshape(1, 2, 2),
+        "bias": memory[30:32],
+        "residual": memory[40:52].reshape(1, 6, 2),
+    }
+    expected = conv(**arrays)
+    monkeypatch.setattr(backends, "plan", lambda *arguments: WritesEarly(plan(*arguments)))
+    start = arrays[shared].__array_interface__["data"][0] - memory.__array_interface__["data"][0]
+    out = memory[start // 8 : start // 8 + 12].reshape(1, 6, 2)
+    apart = np.empty((1, 6, 2))
+    np.testing.assert_array_equal(conv(**arrays, out=apart), expected)
+    assert conv(**arrays, out=out) is out
+    np.testing.assert_array_equal(out, expected)
 
 
 def test_out_may_be_an_operand(backend):

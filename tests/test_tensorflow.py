@@ -114,13 +114,11 @@ def test_default_output_size_is_admitted(backend, drawn):
 
 
 @given(
-    # No dilations and no groups: on those Conv2DBackpropFilter writes outside of its memory and
-    # takes the process with it (2.21). Theirs are compared in test_jax.py.
+    # With oneDNN, in float32, Conv2DBackpropFilter writes outside of its memory and now and then
+    # takes the process with it (2.21). Without, it knows no dilations: those and groups, and
+    # float32, are compared in test_jax.py.
     drawn=tensorflow_cases(
-        paddings=(*TF_WORDS, "EXPLICIT"),
-        dtypes=("float32", "float64"),
-        max_groups=1,
-        max_dilation=1,
+        paddings=(*TF_WORDS, "EXPLICIT"), dtypes=("float64",), max_groups=1, max_dilation=1
     )
 )
 def test_gradients(backend, drawn):

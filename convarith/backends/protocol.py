@@ -35,7 +35,7 @@ class Epilogue:
     """What one call adds to the product: ``activation(scale*(W x) + bias + residual)``.
 
     `scale` and `bias` have one entry a channel of the result, `residual` its shape (with batch
-    and channel axes); all are of dtypes that cast safely to `computed_in` of the result's.
+    and channel axes); all are of dtypes that cast safely to what the result is computed in.
     """
 
     scale: np.ndarray | None = None
@@ -45,11 +45,6 @@ class Epilogue:
 
     def __bool__(self) -> bool:
         return any(part is not None for part in vars(self).values())
-
-
-def computed_in(dtype: np.dtype) -> np.dtype:
-    """Return what sums of `dtype` are computed in: float32 for the half types, else itself."""
-    return np.dtype(np.float32) if dtype.name in ("float16", "bfloat16") else dtype
 
 
 class Plan(Protocol):
@@ -64,6 +59,12 @@ class Plan(Protocol):
 
         It comes channels-last, ``geometry.kernel_shape`` or ``(n, *output_shape)``, and may
         be a view of the caller's memory.
+        """
+
+    def nbytes(self, source: Any) -> int:
+        """Return an upper bound of what `run` allocates for `source`, the result included.
+
+        It is asked before every run, and what would not fit is refused.
         """
 
     def run(self, source: Any, packed: Any, out: Any, epilogue: Epilogue) -> Any:

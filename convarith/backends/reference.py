@@ -5,17 +5,21 @@ step a product rounded and then a sum rounded, elementwise. So the bits of a res
 depend on its position, on the spatial size, on the batch, or on threads.
 
 Error bounds, with ``eps`` of the dtype computed in (float32 for half types) and ``m`` the terms
-of a sum (taps times channels): ``|y - W x| <= m * eps * (|W| |x|)`` for forward and transpose,
-before the result is rounded to a half type; ``2 * eps * (|g| |x|)`` for a float32 kernel
-gradient, whose products are summed in float64, and ``m * eps * (|g| |x|)`` for a wider one.
+of a sum (taps times channels): ``|y - W x| <= (m + 1) * eps * (|W| |x|)`` for forward and
+transpose, before the result is rounded to a half type; ``2 * eps * (|g| |x|)`` for a float32 or
+half kernel gradient, whose products are summed in float64, and ``(m + 1) * eps * (|g| |x|)`` for
+any other. Where products underflow, each adds at most the smallest subnormal.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from ..arrays import computed_in
 from ..geometry import ConvGeometry
-from .protocol import Epilogue, Options, Product, computed_in
+from .protocol import Epilogue, Options, Product
 
 
 def plan(
@@ -33,6 +37,11 @@ def plan(
     return MapPlan(geometry, dtype, transposed=product == "transpose")
 
 
+#: Arrays of the result's size that are alive at a time: sums, products and what is stored; for
+#: complex numbers the products' parts too.
+_ARRAYS = (3, 4)
+
+
 class MapPlan:
     """``W x``, or ``W^T y``: the same loop with inputs and outputs exchanged."""
 
@@ -45,7 +54,15 @@ class MapPlan:
     def pack(self, kernel: np.ndarray) -> np.ndarray:
         """Return the kernel as ``(*k, source channel, group, result channel)``."""
         split = _split_groups(kernel, self.geometry.groups)  # (*k, c_in, g, c_out), both a group's
+        split = split.astype(computed_in(self.dtype), copy=False)
         return np.swapaxes(split, -1, -3) if self.transposed else split
+
+    def nbytes(self, source: np.ndarray) -> int:
+        """Count the widened source, the sums, and the products of one tap and channel."""
+        geometry, computed = self.geometry, computed_in(self.dtype)
+        shape = geometry.input_shape if self.transposed else geometry.output_shape
+        entries = len(source) * math.prod(shape) * _ARRAYS[computed.kind == "c"]
+        return (entries + (source.size if source.dtype != computed else 0)) * computed.itemsize
 
     def run(
         self, source: np.ndarray, packed: np.ndarray, out: np.ndarray | None, epilogue: Epilogue
@@ -55,7 +72,6 @@ class MapPlan:
         shape = geometry.input_shape if self.transposed else geometry.output_shape
         size, channels = shape[:-1], shape[-1]
         source = _split_groups(source, geometry.groups).astype(computed, copy=False)
-        packed = packed.astype(computed, copy=False)
         groups, width = geometry.groups, channels // geometry.groups
         result = np.zeros((len(source), *size, groups, width), computed)
         with np.errstate(all="ignore"):  # infinities and NaNs propagate without a word
@@ -80,8 +96,17 @@ class KernelGradientPlan:
         return "reference: direct, tap by tap in NumPy"
 
     def pack(self, g: np.ndarray) -> np.ndarray:
-        """Return g as it is; nothing is gained by another layout."""
-        return g
+        """Return g as ``(n, *spatial', g, c_out)``."""
+        split = _split_groups(g, self.geometry.groups)
+        return split.astype(computed_in(self.dtype), copy=False)
+
+    def nbytes(self, x: np.ndarray) -> int:
+        """Count the widened input, the sums, and the products of one tap and channel."""
+        geometry, computed = self.geometry, computed_in(self.dtype)
+        products = len(x) * math.prod(geometry.output_shape) * _ARRAYS[computed.kind == "c"]
+        sums = 2 * math.prod(geometry.kernel_shape)
+        wide = x.size if x.dtype != computed else 0
+        return products * computed.itemsize + sums * 8 + wide * computed.itemsize
 
     def run(
         self, x: np.ndarray, g: np.ndarray, out: np.ndarray | None, epilogue: Epilogue
@@ -89,7 +114,6 @@ class KernelGradientPlan:
         """Multiply the slices that each tap joins and sum over batch and positions."""
         geometry, computed = self.geometry, computed_in(self.dtype)
         x = _split_groups(x, geometry.groups).astype(computed, copy=False)  # (n, *spatial, g, c)
-        g = _split_groups(g, geometry.groups).astype(computed, copy=False)  # (n, *spatial', g, d)
         summed = np.dtype(np.float64) if computed == np.float32 else computed
         positions = tuple(range(1 + geometry.rank))
         split = (*geometry.kernel_size, x.shape[-1], geometry.groups, g.shape[-1])
