@@ -118,8 +118,9 @@ def matrix(
     dtype = computed_in(kernel.dtype).newbyteorder("=")
     largest = max(nnz, stop - start, width)
     if largest > INT64_MAX:
-        raise ValueError(  # no memory holds its indices, and no index type its columns
-            f"W: expected sizes below 2**63, got {(stop - start, width)}, {nnz} entries"
+        raise ValueError(
+            f"input_shape: expected fewer than 2**63 rows, columns and entries of W, "
+            f"got {(stop - start, width)} and {nnz}: use ConvOperator, which never builds W"
         )
     index = np.dtype(np.int32 if largest <= INT32_MAX else np.int64)
     require_bytes(
@@ -137,7 +138,7 @@ def matrix(
     )
     entry = row = 0
     for block in blocks or _blocks(geometry, start, stop):
-        block.write(arrays, entry, row)
+        _Writer(block, arrays).write(entry, row)
         entry, row = entry + block.nnz, row + block.rows
     result = scipy.sparse.csr_array(
         (arrays.data, arrays.indices, indptr), shape=(stop - start, width)
@@ -210,29 +211,39 @@ class _Block:
             self.entries_of.insert(0, pairs * self.entries_of[0])
         self.rows, self.nnz = self.rows_of[0], self.entries_of[0]
 
-    def write(self, arrays: _Arrays, entry: int, row: int) -> None:
-        """Write the entries from `entry` on and the rows' ends from `row` on."""
-        geometry, dtype = self.geometry, arrays.indices.dtype
+
+class _Writer:
+    """Writes the rows of one block.
+
+    Every column written is one of W's, and every step a difference of two of them, so nothing
+    leaves the range of the index dtype on the way.
+    """
+
+    def __init__(self, block: _Block, arrays: _Arrays) -> None:
+        self.block, self.arrays, self.geometry = block, arrays, block.geometry
+        geometry, dtype = block.geometry, arrays.indices.dtype
         shape = geometry.input_shape
         # Along each axis, the columns that one input is worth, ...
         self.below = [math.prod(shape[axis + 1 :]) for axis in range(geometry.rank)]
         # ... and those that the first output of each run reads.
         self.columns = [
             [_columns_read(axis, run, below, dtype) for run in runs]
-            for axis, runs, below in zip(geometry.axes, self.runs, self.below, strict=True)
+            for axis, runs, below in zip(geometry.axes, block.runs, self.below, strict=True)
         ]
         group_width = geometry.in_channels // geometry.groups
         outputs_a_group = geometry.out_channels // geometry.groups
-        group = np.arange(self.channels.start, self.channels.stop) // outputs_a_group
+        group = np.arange(block.channels.start, block.channels.stop) // outputs_a_group
         channels = np.add.outer(group * group_width, np.arange(group_width))
         self.channel_columns = channels[:, None].astype(dtype)  # (c_out, 1, c_in // groups)
-        self._write((), np.zeros(1, dtype), arrays, entry, row)
+
+    def write(self, entry: int, row: int) -> None:
+        """Write the entries from `entry` on and the rows' ends from `row` on."""
+        self._write((), np.zeros(1, self.arrays.indices.dtype), entry, row)
 
     def _write(
         self,
         window: tuple[slice, ...],
         columns: np.ndarray,
-        arrays: _Arrays,
         entry: int,
         row: int,
     ) -> None:
@@ -242,10 +253,10 @@ class _Block:
         Outputs of one run along the next axis have the same entries, their columns a constant
         step apart: write those of the first, then repeat them at the speed of a copy.
         """
-        kernel, data, indices, ends = arrays
+        kernel, data, indices, ends = self.arrays
         axis = len(window)
         if axis == self.geometry.rank:
-            weights = kernel[(self.channels, *window)]
+            weights = kernel[(self.block.channels, *window)]
             every = slice(entry, entry + weights.size)
             data[every].reshape(weights.shape)[...] = weights
             shape = (len(weights), columns.size, -1)
@@ -254,15 +265,15 @@ class _Block:
             ends[row : row + len(weights)] = entry + length * np.arange(1, len(weights) + 1)
             return
         step = self.geometry.strides[axis] * self.below[axis]
-        rows = self.rows_of[axis + 1]
-        for run, inputs in zip(self.runs[axis], self.columns[axis], strict=True):
+        rows = self.block.rows_of[axis + 1]
+        for run, inputs in zip(self.block.runs[axis], self.columns[axis], strict=True):
             count = run.stop - run.start
-            size = columns.size * inputs.size * self.entries_of[axis + 1]
+            size = columns.size * inputs.size * self.block.entries_of[axis + 1]
             if size == 0:
                 ends[row : row + rows * count] = entry
             else:
                 reads = (*window, slice(run.first, run.last))
-                self._write(reads, np.add.outer(columns, inputs).ravel(), arrays, entry, row)
+                self._write(reads, np.add.outer(columns, inputs).ravel(), entry, row)
                 if count > 1:
                     every = slice(entry, entry + size * count)
                     _repeat(data[every].reshape(count, size), 0)
