@@ -94,18 +94,23 @@ class Call:
         plan: Plan,
         source: np.ndarray,
         operand: np.ndarray,
-        packed: Any,
         epilogue: Epilogue,
         out: Any,
+        *,
+        packed: Any = None,
     ) -> np.ndarray:
-        """Run the plan on `source` and `packed`, the other operand laid out by it."""
+        """Run the plan on `source` and `operand`, or on `packed` where it has laid that out."""
         target = None if out is None else self._target(out)
         if 0 in self.shape:
             return np.empty(self.caller_shape, self.dtype) if out is None else out
         if source.size == 0 or operand.size == 0:  # no fast kernel ever meets an empty array
             plan = backends.plan("reference", self.product, self.geometry, self.dtype, Options())
+            packed = None
+        if packed is None:
+            self._require(plan.nbytes(source) + operand.size * self.dtype.itemsize)
             packed = plan.pack(operand)
-        self._require(plan.nbytes(source))
+        else:
+            self._require(plan.nbytes(source))
         touched = (source, operand, epilogue.scale, epilogue.bias, epilogue.residual)
         apart = target is not None and not any(
             np.may_share_memory(target, array) for array in touched if array is not None

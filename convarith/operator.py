@@ -181,7 +181,7 @@ class ConvOperator:
         call = Call(product, geometry, dtype, (len(x),), core.bare)
         epilogue = call.epilogue(scale, bias, residual, activation)
         plan, packed = core.prepared(product, dtype)
-        return call.run(plan, x, core.kernel, packed, epilogue, out)
+        return call.run(plan, x, core.kernel, epilogue, out, packed=packed)
 
     def with_kernel(self, kernel: np.ndarray) -> ConvOperator:
         """Return the same operator with another kernel of the same shape, under the same plan."""
@@ -248,7 +248,7 @@ class ConvOperator:
         dtype = result_type(x=batch, kernel=core.kernel)
         call = Call(product, geometry, dtype, (len(batch),), bare=False)
         plan, packed = core.prepared(product, dtype)
-        result = call.run(plan, batch, core.kernel, packed, backends.Epilogue(), None)
+        result = call.run(plan, batch, core.kernel, backends.Epilogue(), None, packed=packed)
         return result.reshape(len(batch), self.shape[0]).T
 
     def norm(self, *, rtol: float = 1e-6) -> float:

@@ -107,7 +107,7 @@ def conv(
     call = Call("forward", geometry, dtype, (len(x),), bare)
     epilogue = call.epilogue(scale, bias, residual, activation)
     plan = backends.plan(backends.choose(backend), "forward", geometry, dtype, options)
-    return call.run(plan, x, kernel, plan.pack(kernel), epilogue, out)
+    return call.run(plan, x, kernel, epilogue, out)
 
 
 def conv_transpose(
@@ -194,7 +194,7 @@ precision, backend
     call = Call("transpose", geometry, dtype, (len(y),), bare)
     epilogue = call.epilogue(scale, bias, residual, activation)
     plan = backends.plan(backends.choose(backend), "transpose", geometry, dtype, options)
-    return call.run(plan, y, kernel, plan.pack(kernel), epilogue, out)
+    return call.run(plan, y, kernel, epilogue, out)
 
 
 def conv_kernel_gradient(
@@ -278,4 +278,4 @@ def conv_kernel_gradient(
     dtype = result_type(x=x, g=g)
     call = Call("kernel_gradient", geometry, dtype, (), bare)
     plan = backends.plan(backends.choose(backend), "kernel_gradient", geometry, dtype, options)
-    return call.run(plan, x, g, plan.pack(g), Epilogue(), out)
+    return call.run(plan, x, g, Epilogue(), out)

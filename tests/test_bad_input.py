@@ -278,6 +278,7 @@ def test_dtypes_without_a_common_one():
         lambda: ConvOperator(np.ones(3), 2**40).T.as_matmul(),
         # A view of one number, of which only a copy in another dtype would be large.
         lambda: conv(np.broadcast_to(np.float16(1), 2**42), np.ones(1, np.float32), strides=2**41),
+        lambda: conv_transpose(np.ones(1, np.float32), np.broadcast_to(np.float16(1), 2**42)),
         lambda: upsample_bilinear(np.broadcast_to(np.uint8(1), (2**21, 2**21)), 1),
         lambda: conv_as_matmul(np.broadcast_to(np.int8(1), 2**40), 5, padding=2**40),
         lambda: conv_as_matmul(np.broadcast_to(np.int8(1), 2**40), 5, padding=2**40, max_bytes=9),
