@@ -37,6 +37,8 @@ LITERALS = frozenset(
     "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE BINSTRING SHORT_BINSTRING".split()
 )
 MOST_AXES = 64  # NumPy's own limit
+#: Longer strings are no names; equal ones would be compared over and over.
+LONGEST_NAME = 1000
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
@@ -63,7 +65,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     try:
         return _read(io.BytesIO(content))
     except Exception as error:  # forged bytes can fail anywhere, and all of it is bad input
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise ValueError(f"{path}: not a legacy torch state dict: {reason}") from error
 
 
@@ -90,8 +92,6 @@ class _Tensor:
 
     def view(self, values: np.ndarray) -> np.ndarray:
         """Return the tensor in its storage's values, having checked that it lies in them."""
-        if len(self.size) != len(self.strides) or len(self.size) > MOST_AXES:
-            raise ValueError(f"a tensor of {len(self.size)} axes and {len(self.strides)} strides")
         if not all(0 <= n < 2**63 for n in (self.offset, *self.size, *self.strides)):
             raise ValueError("a tensor of a negative or absurd size, stride or offset")
         count = math.prod(self.size)
@@ -131,6 +131,8 @@ def _read(file: BinaryIO) -> dict[str, np.ndarray]:
         if type(key) is not str or key not in described:
             raise ValueError("a storage that no tensor is in")
         values[key] = _storage_values(file, described[key])
+    if missing := described.keys() - values.keys():
+        raise ValueError(f"no values of storage {min(missing)!r}")
     return {name: tensor.view(values[tensor.storage.key]) for name, tensor in tensors.items()}
 
 
@@ -176,6 +178,8 @@ def _plain(file: BinaryIO) -> Any:
     for opcode, argument, _ in pickletools.genops(file):
         name = opcode.name
         if name in LITERALS:
+            if type(argument) is str and len(argument) > LONGEST_NAME:
+                raise ValueError(f"a name of {len(argument)} characters")
             stack.append(argument)
         elif name in CONSTANTS:
             stack.append(CONSTANTS[name])
@@ -243,12 +247,18 @@ def _reduced(function: Any, arguments: Any) -> Any:
         raise ValueError("a call without its arguments")
     if text == DICT and not arguments:
         return {}
+    if text == DICT and len(arguments) == 1:  # as Python 2 wrote it: a list of [name, value]
+        pairs = arguments[0]
+        if type(pairs) is list and all(type(p) is list and len(p) == 2 for p in pairs):
+            if all(type(name) is str for name, _ in pairs):
+                return dict(pairs)
     if text == PARAMETER and arguments:
         return arguments[0]
     if text in TENSORS and len(arguments) >= 4:
         storage, offset, size, strides = arguments[:4]
         shaped = type(size) is tuple and type(strides) is tuple
-        if type(storage) is _Storage and shaped:
+        # The length before the entries: one long tuple may be named by many calls.
+        if type(storage) is _Storage and shaped and len(size) == len(strides) <= MOST_AXES:
             if all(type(n) is int for n in (offset, *size, *strides)):
                 return _Tensor(storage, offset, size, strides)
     raise ValueError("a call that no state dict is written with")

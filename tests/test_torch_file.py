@@ -23,12 +23,22 @@ def numbers(values):
     return b"(" + b"".join(map(integer, values)) + b"t"
 
 
+def persistent(key, length, storage="FloatStorage"):
+    """Return the opcodes with which torch names a storage."""
+    kind = b"(" + text("storage") + b"ctorch\n" + storage.encode() + b"\n"
+    return kind + text(key) + text("cpu") + integer(length) + b"NtQ"
+
+
 def tensor(key, length, *, offset=0, size=None, strides=(1,), storage="FloatStorage"):
     """Return the opcodes with which torch writes a tensor."""
     size = (length,) if size is None else size
-    persistent = b"(" + text("storage") + b"ctorch\n" + storage.encode() + b"\n"
-    persistent += text(key) + text("cpu") + integer(length) + b"NtQ"
-    arguments = persistent + integer(offset) + numbers(size) + numbers(strides) + b"\x89"
+    arguments = (
+        persistent(key, length, storage)
+        + integer(offset)
+        + numbers(size)
+        + numbers(strides)
+        + b"\x89"
+    )
     return b"ctorch._utils\n_rebuild_tensor_v2\n(" + arguments + b"ccollections\nOrderedDict\n)RtR"
 
 
@@ -84,6 +94,12 @@ def test_many_names_of_one_storage_take_its_memory_once(tmp_path):
         tracemalloc.stop()
     assert len(tensors) == 1000 and (tensors["999"] == values).all()
     assert peak < 5 * path.stat().st_size
+
+
+def test_a_dict_as_python_2_wrote_it(tmp_path):
+    pair = b"](" + text("a") + tensor("1", 6) + b"e"
+    content = legacy(b"ccollections\nOrderedDict\n](" + pair + b"e\x85R", [("1", VALUES)])
+    np.testing.assert_array_equal(read_state_dict(write(tmp_path, content))["a"], VALUES)
 
 
 def test_bools_are_bools(tmp_path):
@@ -208,6 +224,26 @@ def test_no_other_name_is_looked_up(tmp_path, name):
             id="a size beyond counting",
         ),
         pytest.param(b"", id="nothing"),
+        pytest.param(
+            # A tuple of 100,000 numbers as size and strides of 100,000 tensors.
+            numbers([1] * 100_000)
+            + b"q\x05ctorch._utils\n_rebuild_tensor\nq\x01("
+            + persistent("1", 6)
+            + b"K\x00h\x05h\x05tq\x02"
+            + b"h\x01h\x02R" * 100_000,
+            id="a long size, often",
+        ),
+        pytest.param(
+            # Two equal strings of 5 MB, compared 500,000 times.
+            b"}"
+            + text("a" * 5_000_000)
+            + b"Ns"
+            + text("a" * 5_000_000)
+            + b"q\x01Ns("
+            + b"h\x01N" * 500_000
+            + b"u",
+            id="a long key, often",
+        ),
     ],
 )
 def test_forged_files(tmp_path, body):
