@@ -15,7 +15,7 @@ from typing import NamedTuple
 class Tap(NamedTuple):
     """One kernel entry along one axis and the outputs and inputs that it joins, as slices."""
 
-    index: int
+    k: int
     outputs: slice
     inputs: slice
 

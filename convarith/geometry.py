@@ -154,13 +154,13 @@ class ConvGeometry:
         steps = per_axis("strides", strides, rank, minimum=1)
         spreads = per_axis("dilations", dilations, rank, minimum=1)
         pads = parse_padding(padding, rank)
-        wanted = (
-            (None,) * rank
-            if output_size is None
-            else per_axis("output_size", output_size, rank, minimum=0)
-        )
-        sizes = []
-        for axis, (o, k, s, d) in enumerate(zip(outputs, kernels, steps, spreads, strict=True)):
+        wanted: tuple[int | None, ...] = (None,) * rank
+        if output_size is not None:
+            wanted = per_axis("output_size", output_size, rank, minimum=0)
+        sizes: list[int] = []
+        for axis, (o, k, s, d, size) in enumerate(
+            zip(outputs, kernels, steps, spreads, wanted, strict=True)
+        ):
             ke = (k - 1) * d + 1
             if pads in ("SAME", "SAME_LOWER"):
                 smallest, largest, default = (o - 1) * s + 1, o * s, o * s
@@ -168,14 +168,15 @@ class ConvGeometry:
                 total = 0 if isinstance(pads, str) else sum(pads[axis])
                 smallest, largest = input_range(o, ke, s, total)
                 default = smallest if o else max(0, ke - s - total)
-            size = default if wanted[axis] is None else wanted[axis]
-            if size < 0 or largest < 0:
+            if largest < 0 or (size is None and default < 0):
                 raise ValueError(
                     f"padding: {pads[axis]} crops all {smallest + total} entries of the transpose "
                     f"along axis {axis}, leaving {smallest}"
                 )
             smallest = max(0, smallest)
-            if not smallest <= size <= largest and wanted[axis] is not None:
+            if size is None:
+                size = default
+            elif not smallest <= size <= largest:
                 raise ValueError(
                     f"output_size[{axis}]: expected {smallest} to {largest} "
                     f"(the sizes whose convolution gives {o}), got {size}"
@@ -322,7 +323,7 @@ def spatial_rank(**sizes: object) -> int:
     """Return the rank that the first of the named sizes written a number an axis gives, else 1."""
     for name, size in sizes.items():
         if is_sequence(size):
-            rank = len(size)  # type: ignore[arg-type]
+            rank = len(size)
             if rank == 0:
                 raise ValueError(f"{name}: expected at least one spatial axis, got {size!r}")
             return rank

@@ -29,15 +29,16 @@ def parse_padding(padding: object, rank: int) -> str | tuple[tuple[int, int], ..
     if not is_sequence(padding):
         amount = integer("padding", padding)
         return ((amount, amount),) * rank
-    if len(padding) != rank:  # type: ignore[arg-type]
+    if len(padding) != rank:
         raise ValueError(expected)
-    entries = tuple(padding)  # type: ignore[arg-type]
+    entries = tuple(padding)
     pairs = []
     for axis, entry in enumerate(entries):
         sides = entry if is_sequence(entry) else (entry, entry)
         if len(sides) != 2:
             raise ValueError(expected)
-        pairs.append(tuple(integer(f"padding[{axis}]", side) for side in sides))
+        low, high = (integer(f"padding[{axis}]", side) for side in sides)
+        pairs.append((low, high))
     return tuple(pairs)
 
 

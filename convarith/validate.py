@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from typing import SupportsIndex, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias, TypeGuard
 
 #: An integer for every axis alike, or one integer an axis.
 PerAxis: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
@@ -47,7 +47,7 @@ def one_of(name: str, value: object, allowed: Iterable[str | None]) -> str | Non
     raise ValueError(f"{name}: expected one of {', '.join(map(repr, words))}, got {value!r}")
 
 
-def is_sequence(value: object) -> bool:
+def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
     """Whether `value` lists one entry an axis; zero-dimensional arrays and strings do not."""
     return (
         isinstance(value, Iterable)
@@ -70,9 +70,9 @@ def per_axis(name: str, value: object, rank: int, *, minimum: int | None = None)
     """
     if not is_sequence(value):
         return (integer(name, value, minimum=minimum),) * rank
-    if len(value) != rank:  # type: ignore[arg-type]  # before tuple(): it may be long
+    if len(value) != rank:  # before tuple(): it may be long
         raise ValueError(
             f"{name}: expected an integer or {rank} of them (one a spatial axis), got {value!r}"
         )
-    values = tuple(value)  # type: ignore[arg-type]
+    values = tuple(value)
     return tuple(integer(f"{name}[{axis}]", v, minimum=minimum) for axis, v in enumerate(values))

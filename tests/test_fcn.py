@@ -96,7 +96,7 @@ def test_feature_positions(model, size):
     jump = 1
     for layer in halvings:
         geometry = ConvGeometry(size, 3, strides=layer.strides, padding=layer.padding)
-        (middle,) = (tap for (tap,) in geometry.taps() if tap.index == 1)
+        (middle,) = (tap for (tap,) in geometry.taps() if tap.k == 1)
         assert (middle.inputs.start, middle.inputs.step) == (0, 2)
         assert middle.outputs == slice(0, -(-size // 2))
         (size,), jump = geometry.output_size, jump * 2

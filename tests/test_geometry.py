@@ -51,7 +51,7 @@ def test_taps_and_runs_by_brute_force(axis):
     for tap in axis.taps():
         outputs = range(axis.output)[tap.outputs]
         inputs = range(axis.size)[tap.inputs]
-        found |= {(o, tap.index): i for o, i in zip(outputs, inputs, strict=True)}
+        found |= {(o, tap.k): i for o, i in zip(outputs, inputs, strict=True)}
     assert found == inside
     runs = list(axis.runs(0, axis.output))
     assert [o for run in runs for o in range(run.start, run.stop)] == list(range(axis.output))
@@ -151,7 +151,7 @@ def test_long_kernels_cost_what_reaches_the_input():
     """Of 2**60 taps those are looked at that lie on one of five inputs."""
     geometry = ConvGeometry(5, 2**60, padding=[(2**60 - 3, 0)])
     assert geometry.output_size == (3,) and geometry.nnz == sum((3, 4, 5))
-    assert [tap.index for (tap,) in geometry.taps()] == list(range(2**60 - 5, 2**60))
+    assert [tap.k for (tap,) in geometry.taps()] == list(range(2**60 - 5, 2**60))
     assert len(list(ConvGeometry(2, 2**60).taps())) == 0
     (axis,) = geometry.axes
     assert [run.last - run.first for run in axis.runs(0, 3)] == [3, 4, 5]

@@ -76,7 +76,7 @@ class MapPlan:
         result = np.zeros((len(source), *size, groups, width), computed)
         with np.errstate(all="ignore"):  # infinities and NaNs propagate without a word
             for taps in geometry.taps():
-                at = tuple(tap.index for tap in taps)
+                at = tuple(tap.k for tap in taps)
                 read, write = tuple(tap.inputs for tap in taps), tuple(tap.outputs for tap in taps)
                 if self.transposed:
                     read, write = write, read
@@ -120,7 +120,7 @@ class KernelGradientPlan:
         result = np.zeros(split, summed)
         with np.errstate(all="ignore"):
             for taps in geometry.taps():
-                at = tuple(tap.index for tap in taps)
+                at = tuple(tap.k for tap in taps)
                 read, write = tuple(tap.inputs for tap in taps), tuple(tap.outputs for tap in taps)
                 for channel in range(x.shape[-1]):
                     products = _times(x[:, *read, :, channel, None], g[:, *write])
