@@ -66,13 +66,16 @@ class Axis(_AxisFields):
     @cached_property
     def full(self) -> int:
         """The transpose before cropping: what the windows cover, ``max(0, s(o - 1) + ke)``."""
-        return max(0, self.stride * (self.output - 1) + self.effective_kernel)
+        return max(0, self._span)
 
     @cached_property
     def cropped(self) -> int:
         """The transpose by itself, ``max(0, s(o - 1) + ke - low - high)``."""
-        uncropped = self.stride * (self.output - 1) + self.effective_kernel
-        return max(0, uncropped - self.low - self.high)
+        return max(0, self._span - self.low - self.high)
+
+    @property
+    def _span(self) -> int:
+        return self.stride * (self.output - 1) + self.effective_kernel
 
     def outputs_of(self, k: int) -> tuple[int, int]:
         """Return ``(start, stop)`` of the outputs whose tap `k` lies inside the input."""

@@ -64,7 +64,7 @@ def upsample_bilinear(
         raise ValueError(f"x: expected (n, h, w, c) with c >= 1, or (h, w), got shape {x.shape}")
     f = integer("factor", factor, minimum=1)
     one_of("border", border, ("zero", "edge"))
-    half = x.dtype.name in ("float16", "bfloat16")
+    half = computed_in(x.dtype) != x.dtype
     dtype = x.dtype if half else np.result_type(x, np.float32)
     bare = x.ndim == 2
     image = x[None, ..., None] if bare else x
@@ -72,7 +72,8 @@ def upsample_bilinear(
     size = 2 * f - f % 2
     computed = computed_in(dtype)
     require_bytes("the interpolation kernel", size**2 * channels * computed.itemsize)
-    require_bytes("x as floats", image.size * computed.itemsize)
+    if x.dtype != computed:
+        require_bytes(f"x as {computed}", x.size * computed.itemsize)
     weights = np.multiply.outer(triangle(size), triangle(size)).astype(computed)
     kernel = np.broadcast_to(weights[..., None, None], (size, size, 1, channels))
     result = conv_transpose(

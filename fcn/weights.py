@@ -120,7 +120,8 @@ def _download(url: str, output_file: str, _: object) -> None:
 
     end = time.monotonic() + DEADLINE
     try:
-        with requests.get(url, stream=True, timeout=TIMEOUT) as response:
+        plain = {"Accept-Encoding": "identity"}  # the bytes as they are, which the digest is of
+        with requests.get(url, headers=plain, stream=True, timeout=TIMEOUT) as response:
             response.raise_for_status()
             size = int(response.headers.get("Content-Length", 0)) or None
             with (

@@ -104,9 +104,9 @@ class KernelGradientPlan:
         """Count the widened input, the sums, and the products of one tap and channel."""
         geometry, computed = self.geometry, computed_in(self.dtype)
         products = len(x) * math.prod(geometry.output_shape) * _ARRAYS[computed.kind == "c"]
-        sums = 2 * math.prod(geometry.kernel_shape)
+        sums = 2 * math.prod(geometry.kernel_shape) * max(8, computed.itemsize)
         wide = x.size if x.dtype != computed else 0
-        return products * computed.itemsize + sums * 8 + wide * computed.itemsize
+        return (products + wide) * computed.itemsize + sums
 
     def run(
         self, x: np.ndarray, g: np.ndarray, out: np.ndarray | None, epilogue: Epilogue
