@@ -64,17 +64,26 @@ class Axis(_AxisFields):
         return min(max(self.slack % self.stride - self.high, 0), self.size)
 
     @cached_property
+    def highs(self) -> range:
+        """The high paddings with this output and so, for the same `low`, this matrix."""
+        if self.output == 0:  # all that leave no room for the kernel; the least of them is endless
+            return range(min(self.high, -self.low - self.size), self.high - self.slack)
+        first = self.high - self.slack % self.stride
+        return range(first, first + self.stride)
+
+    @cached_property
     def full(self) -> int:
         """The transpose before cropping: what the windows cover, ``max(0, s(o - 1) + ke)``."""
-        return max(0, self._span)
+        return max(0, self.span)
 
     @cached_property
     def cropped(self) -> int:
         """The transpose by itself, ``max(0, s(o - 1) + ke - low - high)``."""
-        return max(0, self._span - self.low - self.high)
+        return max(0, self.span - self.low - self.high)
 
     @property
-    def _span(self) -> int:
+    def span(self) -> int:
+        """``s(o - 1) + ke``, which may be negative where there is no output."""
         return self.stride * (self.output - 1) + self.effective_kernel
 
     def outputs_of(self, k: int) -> tuple[int, int]:
@@ -156,9 +165,10 @@ def input_range(output: int, effective_kernel: int, stride: int, padding: int) -
     """Return the smallest and largest input size that `padding` (low + high) maps to `output`.
 
     The smallest is negative where more is padded than the windows cover. No output at all
-    comes from every input that the kernel does not fit in, from 0 on.
+    comes from every input that the kernel does not fit in, from 0 on; the largest is negative
+    where there is none.
     """
     if output == 0:
-        return 0, max(0, effective_kernel - padding - 1)
+        return 0, effective_kernel - padding - 1
     smallest = stride * (output - 1) + effective_kernel - padding
     return smallest, smallest + stride - 1

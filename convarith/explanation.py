@@ -18,20 +18,31 @@ class Text(str):
 
 def explain(geometry: ConvGeometry) -> Text:
     """Return the lines that `ConvGeometry.explain` documents."""
+    convolution = geometry.convolution
     lines = []
+    if geometry.transposed:
+        sizes = f"{geometry.input_size} -> {geometry.output_size}"
+        lines.append(f"the transpose {sizes} of the convolution whose axes are")
+    sizes_alike = convolution.input_sizes(
+        convolution.output_size,
+        convolution.kernel_size,
+        strides=convolution.strides,
+        dilations=convolution.dilations,
+        padding=convolution.padding,
+    )
     for number, axis in enumerate(geometry.axes):
-        lines += _axis_lines(number, axis, geometry.input_size_range[number])
+        lines += _axis_lines(number, axis, sizes_alike[number])
     groups = f"{geometry.groups} group{'s' if geometry.groups > 1 else ''}"
     lines.append(f"channels: {geometry.in_channels} -> {geometry.out_channels} in {groups}")
     rows, columns = geometry.matrix_shape
     lines.append(
-        f"W: {rows} x {columns}, {geometry.nnz} entries, "
+        f"W{'^T' if geometry.transposed else ''}: {rows} x {columns}, {geometry.nnz} entries, "
         f"{geometry.matrix_nbytes(8)} bytes in float64"
     )
     return Text("\n".join(lines))
 
 
-def _axis_lines(number: int, axis: Axis, sizes: tuple[int, int]) -> list[str]:
+def _axis_lines(number: int, axis: Axis, sizes: range) -> list[str]:
     i, k, s, d, low, high = axis
     ke, o, slack = axis.effective_kernel, axis.output, axis.slack
     numbers = f"{i} {_signed(low)} {_signed(high)} - {ke}"
@@ -58,7 +69,7 @@ def _axis_lines(number: int, axis: Axis, sizes: tuple[int, int]) -> list[str]:
                 f"cropped by low + high: {axis.cropped}",
             ),
         ]
-    rows.append(("same output", f"i = {sizes[0]} to {sizes[1]}"))
+    rows.append(("same output", f"i = {sizes[0]} to {sizes[-1]}"))
     return [head, *(f"  {name:<12} {text}" for name, text in rows)]
 
 

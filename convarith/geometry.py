@@ -6,12 +6,14 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, SupportsIndex
 
-from .axis import Axis, Tap, input_range
+from . import inverse
+from .axis import Axis, Tap
 from .padding import Padding, parse_padding, resolve_padding
-from .validate import PerAxis, integer, is_sequence, per_axis
+from .validate import PerAxis, integer, per_axis, spatial_rank
 
 INT32_MAX = 2**31 - 1
 
@@ -45,6 +47,13 @@ class ConvGeometry:
     TypeError, ValueError
         Naming the argument, what was expected and what came.
 
+    Attributes
+    ----------
+    output_size : tuple of int
+        ``floor((i + low + high - ke)/s) + 1`` an axis, 0 where the kernel does not fit.
+    transposed : bool
+        Whether this is the transpose of a convolution, as `adjoint` gives it.
+
     Notes
     -----
     Sizes are Python integers without bound. Two geometries are equal, and hash alike, when
@@ -71,6 +80,8 @@ class ConvGeometry:
     groups: int
     in_channels: int
     out_channels: int
+    output_size: tuple[int, ...]
+    transposed: bool
 
     def __init__(
         self,
@@ -103,8 +114,8 @@ class ConvGeometry:
             parse_padding(padding, rank),
             *(fields[name] for name in ("input_size", "kernel_size", "strides", "dilations")),
         )
-        for name, value in fields.items():
-            object.__setattr__(self, name, value)  # the dataclass is frozen
+        self.__dict__.update(fields, transposed=False)  # the dataclass is frozen
+        self.__dict__["output_size"] = tuple(axis.output for axis in self.axes)
 
     @classmethod
     def of_transpose(
@@ -148,58 +159,146 @@ class ConvGeometry:
         ...
         ValueError: output_size[0]: expected 7 to 8 (the sizes whose convolution gives 3), got 9
         """
-        rank = spatial_rank(input_size=input_size, kernel_size=kernel_size)
-        outputs = per_axis("input_size", input_size, rank, minimum=0)
-        kernels = per_axis("kernel_size", kernel_size, rank, minimum=1)
-        steps = per_axis("strides", strides, rank, minimum=1)
-        spreads = per_axis("dilations", dilations, rank, minimum=1)
-        pads = parse_padding(padding, rank)
-        wanted: tuple[int | None, ...] = (None,) * rank
+        spatial: dict[str, Any] = {
+            "strides": strides,
+            "dilations": dilations,
+            "padding": padding,
+        }
+        ranges, default = inverse.input_ranges(input_size, kernel_size, **spatial)
+        outputs = per_axis("input_size", input_size, len(ranges))
+        sizes = default
         if output_size is not None:
-            wanted = per_axis("output_size", output_size, rank, minimum=0)
-        sizes: list[int] = []
-        for axis, (o, k, s, d, size) in enumerate(
-            zip(outputs, kernels, steps, spreads, wanted, strict=True)
-        ):
-            ke = (k - 1) * d + 1
-            if pads in ("SAME", "SAME_LOWER"):
-                smallest, largest, default = (o - 1) * s + 1, o * s, o * s
-            else:
-                total = 0 if isinstance(pads, str) else sum(pads[axis])
-                smallest, largest = input_range(o, ke, s, total)
-                default = smallest if o else max(0, ke - s - total)
-            if largest < 0 or (size is None and default < 0):
+            sizes = per_axis("output_size", output_size, len(ranges), minimum=0)
+        for axis, (o, size) in enumerate(zip(outputs, sizes, strict=True)):
+            smallest, largest = ranges[axis]
+            if o == 0:
+                largest = max(0, largest)  # an empty result, though no convolution is empty
+            if size < 0 or largest < 0:
                 raise ValueError(
-                    f"padding: {pads[axis]} crops all {smallest + total} entries of the transpose "
-                    f"along axis {axis}, leaving {smallest}"
+                    f"padding: {padding!r} crops more than the transpose has along axis {axis}, "
+                    f"leaving {smallest}"
                 )
-            smallest = max(0, smallest)
-            if size is None:
-                size = default
-            elif not smallest <= size <= largest:
+            if not max(0, smallest) <= size <= largest:
                 raise ValueError(
-                    f"output_size[{axis}]: expected {smallest} to {largest} "
+                    f"output_size[{axis}]: expected {max(0, smallest)} to {largest} "
                     f"(the sizes whose convolution gives {o}), got {size}"
                 )
-            sizes.append(size)
         return cls(
-            tuple(sizes),
-            kernels,
-            strides=steps,
-            dilations=spreads,
-            padding=pads,  # type: ignore[arg-type]
+            sizes,
+            kernel_size,
+            **spatial,
             groups=groups,
             in_channels=out_channels,
             out_channels=in_channels,
         )
 
+    @staticmethod
+    def input_sizes(
+        output_size: PerAxis,
+        kernel_size: PerAxis,
+        *,
+        strides: PerAxis = 1,
+        dilations: PerAxis = 1,
+        padding: Padding = "VALID",
+    ) -> tuple[range, ...]:
+        """Return all input sizes with this output size, one range a spatial axis.
+
+        Examples
+        --------
+        >>> ConvGeometry.input_sizes(5, 3, strides=2)
+        (range(11, 13),)
+        >>> ConvGeometry.input_sizes((5, 1), 3, strides=2, padding="SAME")
+        (range(9, 11), range(1, 3))
+        """
+        ranges, _ = inverse.input_ranges(
+            output_size, kernel_size, strides=strides, dilations=dilations, padding=padding
+        )
+        return tuple(range(max(0, first), max(0, last + 1)) for first, last in ranges)
+
+    @staticmethod
+    def transposed_paddings(
+        input_size: PerAxis,
+        kernel_size: PerAxis,
+        output_size: PerAxis,
+        *,
+        strides: PerAxis = 1,
+        dilations: PerAxis = 1,
+    ) -> tuple[Iterator[tuple[int, tuple[int, int]]], ...]:
+        """Yield all ``(output_padding, (low, high))`` of a transpose to `output_size`, an axis.
+
+        `input_size` is what the transpose takes; its output has ``s(i - 1) + ke - low - high +
+        output_padding`` entries, with crops of at least 0 and an output padding below
+        ``max(s, d)``. The even splits come first in each: those with ``low == high`` are
+        what torch's ``padding`` and ``output_padding`` can say.
+
+        Examples
+        --------
+        >>> (choices,) = ConvGeometry.transposed_paddings(5, 3, 10, strides=2)
+        >>> list(choices)
+        [(0, (0, 1)), (0, (1, 0)), (1, (1, 1)), (1, (0, 2)), (1, (2, 0))]
+        """
+        return inverse.transposed_paddings(
+            input_size, kernel_size, output_size, strides=strides, dilations=dilations
+        )
+
+    @property
+    def adjoint(self) -> ConvGeometry:
+        """The geometry of the transposed map: sizes and channels exchanged; an involution.
+
+        Strides, dilations, paddings and the kernel's shape stay those of the convolution,
+        as `conv_transpose` takes them.
+
+        >>> g = ConvGeometry(5, 3, strides=2, in_channels=4)
+        >>> g.adjoint.input_size, g.adjoint.output_size, g.adjoint.out_channels
+        ((2,), (5,), 4)
+        >>> g.adjoint.transposed, g.adjoint.adjoint == g
+        (True, True)
+        """
+        other = object.__new__(type(self))
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        other.__dict__.update(
+            fields,
+            input_size=self.output_size,
+            output_size=self.input_size,
+            in_channels=self.out_channels,
+            out_channels=self.in_channels,
+            transposed=not self.transposed,
+        )
+        return other
+
+    @property
+    def convolution(self) -> ConvGeometry:
+        """The geometry of the convolution itself, transposed or not."""
+        return self.adjoint if self.transposed else self
+
+    def alignment_shift(self, other: ConvGeometry) -> tuple[Fraction, ...]:
+        """Return how far `other` lies from this geometry, an axis, in entries of the finer side.
+
+        The centre of the window of output ``o`` is input ``o*s + (ke - 1)/2 - low``; the shift
+        is `other`'s centre less this one's, and for transposed geometries where an entry goes.
+
+        Raises
+        ------
+        ValueError
+            Where ranks or strides differ: the shift then grows with the position.
+
+        Examples
+        --------
+        TensorFlow's SAME on an even size against padding both sides alike:
+
+        >>> same = ConvGeometry(8, 3, strides=2, padding="SAME")
+        >>> ConvGeometry(8, 3, strides=2, padding=1).alignment_shift(same)
+        (Fraction(1, 1),)
+        """
+        return inverse.alignment_shift(self, other)
+
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
-        """The arithmetic of each spatial axis by itself."""
+        """The arithmetic of each spatial axis of `convolution` by itself."""
         return tuple(
             Axis(i, k, s, d, low, high)
             for i, k, s, d, (low, high) in zip(
-                self.input_size,
+                self.output_size if self.transposed else self.input_size,
                 self.kernel_size,
                 self.strides,
                 self.dilations,
@@ -212,11 +311,6 @@ class ConvGeometry:
     def rank(self) -> int:
         """The number of spatial axes."""
         return len(self.input_size)
-
-    @cached_property
-    def output_size(self) -> tuple[int, ...]:
-        """``floor((i + low + high - ke)/s) + 1`` an axis, 0 where the kernel does not fit."""
-        return tuple(axis.output for axis in self.axes)
 
     @cached_property
     def effective_kernel_size(self) -> tuple[int, ...]:
@@ -239,12 +333,13 @@ class ConvGeometry:
         return tuple(axis.cropped for axis in self.axes)
 
     @cached_property
-    def input_size_range(self) -> tuple[tuple[int, int], ...]:
-        """The smallest and the largest input with this output and these numbers as padding."""
-        ranges = (
-            input_range(a.output, a.effective_kernel, a.stride, a.low + a.high) for a in self.axes
-        )
-        return tuple((max(0, smallest), largest) for smallest, largest in ranges)
+    def crops(self) -> tuple[tuple[int, int], ...]:
+        """What the transpose takes off its ``s(o - 1) + ke`` entries, ``(low, high)`` an axis.
+
+        They are the paddings, less at the high end what the convolution leaves unread there;
+        a negative one extends by zeros.
+        """
+        return tuple((axis.low, axis.span - axis.low - axis.size) for axis in self.axes)
 
     @cached_property
     def input_shape(self) -> tuple[int, ...]:
@@ -258,8 +353,10 @@ class ConvGeometry:
 
     @cached_property
     def kernel_shape(self) -> tuple[int, ...]:
-        """``(*kernel_size, in_channels // groups, out_channels)``."""
-        return (*self.kernel_size, self.in_channels // self.groups, self.out_channels)
+        """``(*kernel_size, in_channels // groups, out_channels)`` of the convolution."""
+        channels = self.in_channels, self.out_channels
+        c_in, c_out = channels[::-1] if self.transposed else channels
+        return (*self.kernel_size, c_in // self.groups, c_out)
 
     @cached_property
     def matrix_shape(self) -> tuple[int, int]:
@@ -287,13 +384,15 @@ class ConvGeometry:
         return self.nnz * (itemsize + index) + (self.matrix_shape[0] + 1) * index
 
     def taps(self) -> Iterator[tuple[Tap, ...]]:
-        """Yield the kernel entries that reach the input, in C order, one `Tap` an axis."""
+        """Yield the kernel entries that reach the input, in C order, a `Tap` an axis."""
         yield from itertools.product(*(tuple(axis.taps()) for axis in self.axes))
 
     def __repr__(self) -> str:
+        if self.transposed:
+            return f"{self.adjoint!r}.adjoint"
         parts = [repr(self.input_size), repr(self.kernel_size)]
         plain = ConvGeometry(self.input_size, self.kernel_size)
-        for field in dataclasses.fields(self)[2:]:
+        for field in dataclasses.fields(self)[2:-2]:  # less output_size and transposed
             value = getattr(self, field.name)
             if value != getattr(plain, field.name):
                 parts.append(f"{field.name}={value!r}")
@@ -317,14 +416,3 @@ class ConvGeometry:
         from .explanation import explain
 
         return explain(self)
-
-
-def spatial_rank(**sizes: object) -> int:
-    """Return the rank that the first of the named sizes written a number an axis gives, else 1."""
-    for name, size in sizes.items():
-        if is_sequence(size):
-            rank = len(size)
-            if rank == 0:
-                raise ValueError(f"{name}: expected at least one spatial axis, got {size!r}")
-            return rank
-    return 1

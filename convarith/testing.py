@@ -185,6 +185,20 @@ def random_array(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -
     return values.astype(dtype)
 
 
+def small_integers(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return whole numbers from -4 to 4 (0 to 4 where unsigned), also as floats.
+
+    Their products and short sums are exact in every dtype, so two implementations of a
+    convolution must agree to the bit.
+    """
+    dtype = np.dtype(dtype)
+    lowest = 0 if dtype.kind == "u" else -4
+    values = rng.integers(lowest, 5, shape)
+    if dtype.kind == "c":
+        values = values + 1j * rng.integers(lowest, 5, shape)
+    return values.astype(dtype)
+
+
 def _lay_out(array: np.ndarray, layout: str) -> np.ndarray:
     if layout == "F":
         return np.asfortranarray(array)

@@ -76,3 +76,14 @@ def per_axis(name: str, value: object, rank: int, *, minimum: int | None = None)
         )
     values = tuple(value)
     return tuple(integer(f"{name}[{axis}]", v, minimum=minimum) for axis, v in enumerate(values))
+
+
+def spatial_rank(**sizes: object) -> int:
+    """Return the rank that the first of the named sizes written a number an axis gives, else 1."""
+    for name, size in sizes.items():
+        if is_sequence(size):
+            rank = len(size)
+            if rank == 0:
+                raise ValueError(f"{name}: expected at least one spatial axis, got {size!r}")
+            return rank
+    return 1

@@ -1,9 +1,11 @@
 """The table of backends, the hypothesis profiles, and the frameworks that tests ask for."""
 
+import collections
 import os
 import re
 
 import hypothesis
+import numpy as np
 import pytest
 
 #: Every backend that the laws are checked on; tests take the fixture `backend`.
@@ -14,11 +16,33 @@ hypothesis.settings.register_profile("deep", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile("default")
 
 examples = 0
+agreements = collections.Counter()
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
 def backend(request):
     return request.param
+
+
+@pytest.fixture(scope="session")
+def agree():
+    """Compare a framework's call with ours: both give the same array, or both refuse."""
+
+    def agree(framework, theirs, ours, refusals):
+        """Compare two functions without arguments; `refusals` are what the framework raises."""
+        try:
+            expected = np.asarray(theirs())
+        except refusals as error:
+            with pytest.raises((TypeError, ValueError)):
+                pytest.fail(f"{framework} refuses ({error}), we give shape {ours().shape}")
+            agreements[framework, "refusals"] += 1
+            return
+        actual = ours()
+        assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
+        np.testing.assert_array_equal(actual, expected)
+        agreements[framework, "results"] += 1
+
+    return agree
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +78,8 @@ def pytest_runtest_makereport(item, call):
 
 def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(f"hypothesis: {examples} examples passed")
+    for framework in dict.fromkeys(name for name, _ in agreements):
+        results, refusals = (agreements[framework, kind] for kind in ("results", "refusals"))
+        terminalreporter.write_line(
+            f"{framework}: agreed on {results} results, {refusals} refusals"
+        )

@@ -1,6 +1,8 @@
 """`ConvGeometry` against brute force: every pair that the index law joins, one by one."""
 
 import itertools
+import pickle
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -120,22 +122,101 @@ def test_the_transpose_accepts_what_the_convolution_gives(o, k, s, d, padding, a
 
 
 @given(geometries())
-def test_input_size_range(geometry):
-    for axis, (smallest, largest) in enumerate(geometry.input_size_range):
-        sizes = []
+def test_input_sizes(geometry):
+    arguments = {name: getattr(geometry, name) for name in ("strides", "dilations", "padding")}
+    sizes = ConvGeometry.input_sizes(geometry.output_size, geometry.kernel_size, **arguments)
+    for axis, found in enumerate(sizes):
+        expected = []
         for i in range(60):
             size = list(geometry.input_size)
             size[axis] = i
-            other = ConvGeometry(
-                size,
-                geometry.kernel_size,
-                strides=geometry.strides,
-                dilations=geometry.dilations,
-                padding=geometry.padding,
-            )
+            other = ConvGeometry(size, geometry.kernel_size, **arguments)
             if other.output_size[axis] == geometry.output_size[axis]:
-                sizes.append(i)
-        assert (smallest, largest) == (sizes[0], sizes[-1])
+                expected.append(i)
+        assert list(found) == expected
+
+
+@pytest.mark.parametrize("word", ["SAME", "SAME_LOWER", "VALID"])
+def test_input_sizes_of_words(word):
+    for k, s, d, o in itertools.product(range(1, 5), range(1, 4), range(1, 3), range(4)):
+        options = {"strides": s, "dilations": d, "padding": word}
+        expected = [i for i in range(40) if ConvGeometry(i, k, **options).output_size == (o,)]
+        assert list(ConvGeometry.input_sizes(o, k, **options)[0]) == expected
+
+
+def test_no_size_has_an_empty_output_where_the_padding_covers_the_kernel():
+    assert ConvGeometry.input_sizes(0, 3, padding=2) == (range(0, 0),)
+    assert ConvGeometry.input_sizes(2**62, 3, strides=2**40, padding=2**30)[0].start > 2**100
+
+
+def test_transposed_paddings():
+    """All of them, by counting: each leads to the size, and none is missing."""
+    cases = itertools.product(range(1, 4), range(1, 4), range(9), range(1, 4), range(1, 4))
+    for i, k, out, s, d in cases:
+        (found,) = ConvGeometry.transposed_paddings(i, k, out, strides=s, dilations=d)
+        full = s * (i - 1) + (k - 1) * d + 1
+        expected = {
+            (extra, (low, high))
+            for extra in range(max(s, d))
+            for low in range(30)
+            for high in range(30)
+            if full - low - high + extra == out
+        }
+        found = list(found)
+        assert set(found) == expected and len(found) == len(expected)
+        for extra, (low, high) in found:
+            geometry = ConvGeometry.of_transpose(
+                i, k, strides=s, dilations=d, padding=[(low, high - extra)]
+            )
+            assert geometry.input_size == (out,) and geometry.output_size == (i,)
+
+
+def test_transposed_paddings_of_huge_sizes_begin_at_once():
+    (found,) = ConvGeometry.transposed_paddings(2**62, 2**40, 2**61, strides=2)
+    assert next(found)[1][0] > 2**61
+
+
+@given(geometries())
+def test_adjoint(geometry):
+    adjoint = geometry.adjoint
+    assert adjoint.transposed and not geometry.transposed
+    assert adjoint != geometry and adjoint.adjoint == geometry
+    assert hash(adjoint.adjoint) == hash(geometry) and adjoint.convolution == geometry
+    assert (adjoint.input_shape, adjoint.output_shape) == (
+        geometry.output_shape,
+        geometry.input_shape,
+    )
+    assert adjoint.matrix_shape == geometry.matrix_shape[::-1]
+    assert (adjoint.nnz, adjoint.kernel_shape) == (geometry.nnz, geometry.kernel_shape)
+    assert eval(repr(adjoint), {"ConvGeometry": ConvGeometry}) == adjoint
+    assert pickle.loads(pickle.dumps(adjoint)) == adjoint
+    for (low, high), axis in zip(geometry.crops, geometry.axes, strict=True):
+        full = axis.stride * (axis.output - 1) + axis.effective_kernel
+        assert (low, full - low - high) == (axis.low, axis.size)
+
+
+def test_the_adjoint_explains_itself():
+    text = ConvGeometry(5, 3, strides=2, padding=1, in_channels=2).adjoint.explain()
+    assert text.startswith("the transpose (3,) -> (5,) of the convolution whose axes are\naxis 0: ")
+    assert "channels: 1 -> 2" in text and "W^T: 10 x 3" in text
+
+
+@given(geometries(ranks=(1,)), geometries(ranks=(1,)))
+def test_alignment_shift(a, b):
+    """It is the distance between the middles of what the same output reads."""
+    if a.strides != b.strides:
+        with pytest.raises(ValueError, match="other: expected strides"):
+            a.alignment_shift(b)
+        return
+    middles = []
+    for geometry in (a, b):
+        (axis,) = geometry.axes
+        read = [7 * axis.stride + k * axis.dilation - axis.low for k in range(axis.kernel)]
+        middles.append(Fraction(sum(read), len(read)))
+    assert a.alignment_shift(b) == (middles[1] - middles[0],)
+    assert b.adjoint.alignment_shift(a.adjoint) == (middles[0] - middles[1],)
+    with pytest.raises(ValueError, match="other: expected .* transposed=False"):
+        a.alignment_shift(b.adjoint)
 
 
 @given(geometries())

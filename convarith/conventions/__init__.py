@@ -1,0 +1,14 @@
+"""Each framework's own convolution calls on arrays, and the way from one to another.
+
+``conventions.torch.conv_transpose2d(...)`` is ``torch.nn.functional.conv_transpose2d`` without
+torch, to the argument names, defaults, layouts and refusals; `tensorflow`, `keras`, `jax` and
+`onnx` likewise. In each module ``geometry_of`` gives the `ConvGeometry` of a call's arguments,
+``arguments`` the call's arguments for a geometry (or `Inexpressible`), and `translate` takes a
+layer from one to another. None of the frameworks is needed.
+"""
+
+from . import torch
+from .inexpressible import Inexpressible
+from .translation import Translation, translate
+
+__all__ = ["Inexpressible", "Translation", "torch", "translate"]

@@ -1,0 +1,123 @@
+"""What a framework's arguments cannot say, and the explicit pad or crop that can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..geometry import ConvGeometry
+
+Pairs = tuple[tuple[int, int], ...]
+
+
+class Inexpressible(ValueError):
+    """No arguments of the framework express the geometry by themselves.
+
+    Attributes
+    ----------
+    pad : tuple of (int, int) or None
+        What to pad the input by before the call, ``(low, high)`` an axis; a negative amount
+        crops. None where no padding is needed, or none helps.
+    crop : tuple of (int, int) or None
+        What to take off the transposed call's output, ``(low, high)`` an axis; a negative
+        amount extends by zeros.
+    arguments : dict or None
+        The arguments that do it together with `pad` or `crop`; None where nothing does.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        pad: Pairs | None = None,
+        crop: Pairs | None = None,
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
+        self.pad, self.crop, self.arguments = pad, crop, arguments
+        if arguments is not None:
+            way = f"pad the input by {pad}" if crop is None else f"crop the output by {crop}"
+            reason = f"{reason}; {way} (low, high an axis) and pass {written(arguments)}"
+        super().__init__(reason)
+
+
+def written(arguments: dict[str, Any]) -> str:
+    """Return arguments as they stand in a call.
+
+    >>> written({"stride": (2, 2), "padding": "same"})
+    "stride=(2, 2), padding='same'"
+    """
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+
+
+def expressed(
+    geometry: ConvGeometry,
+    transposed: bool,
+    candidate: Callable[[ConvGeometry], dict[str, Any]],
+    read: Callable[..., ConvGeometry],
+) -> dict[str, Any]:
+    """Return the arguments of a framework that express `geometry`, or raise `Inexpressible`.
+
+    Parameters
+    ----------
+    geometry : ConvGeometry
+    transposed : bool
+        Whether the transposed call is asked for, as it is by a transposed geometry anyway.
+    candidate : callable
+        Gives the arguments for a geometry, or raises `Inexpressible` with the reason.
+    read : callable
+        The framework's ``geometry_of``: the candidate must read back as the same map.
+    """
+    wanted = geometry.convolution.adjoint if transposed else geometry
+    try:
+        return _checked(wanted, candidate, read)
+    except Inexpressible as error:
+        reason = str(error)
+    plain, pad, crop = _without_padding(wanted)
+    if plain is None:
+        raise Inexpressible(reason)
+    try:
+        arguments = _checked(plain, candidate, read)
+    except Inexpressible:
+        raise Inexpressible(reason) from None
+    raise Inexpressible(reason, pad=pad, crop=crop, arguments=arguments)
+
+
+def _checked(
+    geometry: ConvGeometry,
+    candidate: Callable[[ConvGeometry], dict[str, Any]],
+    read: Callable[..., ConvGeometry],
+) -> dict[str, Any]:
+    arguments = candidate(geometry)
+    try:
+        again = read(
+            geometry.input_size,
+            geometry.kernel_size,
+            transposed=geometry.transposed,
+            in_channels=geometry.in_channels,
+            out_channels=geometry.out_channels,
+            **({"groups": geometry.groups} | arguments),
+        )
+    except ValueError as error:
+        raise Inexpressible(str(error)) from None
+    if again.output_shape != geometry.output_shape or again.crops != geometry.crops:
+        raise Inexpressible(f"{written(arguments)} is another map: {again} for {geometry}")
+    return arguments
+
+
+def _without_padding(
+    geometry: ConvGeometry,
+) -> tuple[ConvGeometry | None, Pairs | None, Pairs | None]:
+    """Return the geometry with the padding (or the crop) done apart, and that padding or crop."""
+    options: dict[str, Any] = {
+        name: getattr(geometry, name)
+        for name in ("strides", "dilations", "groups", "in_channels", "out_channels")
+    }
+    if geometry.transposed:
+        crop = geometry.crops
+        full = ConvGeometry.of_transpose(geometry.input_size, geometry.kernel_size, **options)
+        return (full.adjoint if any(map(any, crop)) else None), None, crop
+    pad = geometry.padding
+    size = [i + low + high for i, (low, high) in zip(geometry.input_size, pad, strict=True)]
+    if min(size) < 0 or not any(map(any, pad)):
+        return None, None, None
+    return ConvGeometry(size, geometry.kernel_size, **options), pad, None

@@ -1,0 +1,210 @@
+"""From one framework's arguments to another's, with a sentence that says what was done."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import itertools
+from typing import Any
+
+from ..geometry import ConvGeometry
+from ..validate import PerAxis, is_sequence, one_of, per_axis
+from .inexpressible import Inexpressible, Pairs, written
+from .layout import Spelling, permutation
+
+FRAMEWORKS = ("tensorflow", "keras", "torch", "jax", "onnx")
+
+
+@dataclasses.dataclass(frozen=True)
+class Translation:
+    """One layer in another framework's words.
+
+    Attributes
+    ----------
+    function : str
+        The function to call there.
+    arguments : dict
+        Its keyword arguments.
+    pad, crop : tuple of (int, int) or None
+        What to pad the input by before, or to take off the output after, ``(low, high)`` an
+        axis, where the arguments alone cannot say it.
+    kernel_axes : tuple of int
+        ``kernel.transpose(kernel_axes)`` is the kernel as the other framework wants it ...
+    kernel_flipped : bool
+        ... once its spatial axes are reversed, where this says so.
+    report : str
+        All of it in a sentence; ``str(translation)`` is the same.
+    """
+
+    function: str
+    arguments: dict[str, Any]
+    pad: Pairs | None
+    crop: Pairs | None
+    kernel_axes: tuple[int, ...]
+    kernel_flipped: bool
+    report: str
+
+    def __str__(self) -> str:
+        return self.report
+
+
+def translate(
+    source: str,
+    target: str,
+    *,
+    kernel_size: PerAxis | None = None,
+    input_size: PerAxis | None = None,
+    transposed: bool = False,
+    in_channels: int | None = None,
+    out_channels: int | None = None,
+    **arguments: Any,
+) -> Translation:
+    """Rewrite a layer of one framework for another.
+
+    Parameters
+    ----------
+    source, target : {"tensorflow", "keras", "torch", "jax", "onnx"}
+    kernel_size : int or tuple of int
+        Spatial; an integer alone is one axis. ONNX's ``kernel_shape`` says it too.
+    input_size : int or tuple of int, optional
+        Spatial. Without it the answer is one for inputs of every size (large enough to be
+        more than padding), and where there is none, that is said.
+    transposed : bool
+        Whether the layer is a transposed convolution.
+    in_channels, out_channels : int, optional
+        Default: the groups, that is one channel each.
+    **arguments
+        The layer's own keyword arguments, as `source` names them.
+
+    Returns
+    -------
+    Translation
+
+    Raises
+    ------
+    Inexpressible
+        Where neither the arguments of `target` nor a pad or crop help.
+    TypeError, ValueError
+        Where `source` refuses the arguments.
+
+    Examples
+    --------
+    >>> layer = translate("keras", "torch", kernel_size=(3, 3), padding="same", transposed=True,
+    ...                   strides=2)
+    >>> layer.function, layer.crop
+    ('conv_transpose2d', ((0, 1), (0, 1)))
+    """
+    for name, value in (("source", source), ("target", target)):
+        one_of(name, value, FRAMEWORKS)
+    there, here = _module(source), _module(target)
+    if kernel_size is None:
+        kernel_size = arguments.get("kernel_shape")
+    if kernel_size is None:
+        raise ValueError("kernel_size: expected an integer or one a spatial axis, got none")
+    groups = arguments.get(
+        "groups", arguments.get("group", arguments.get("feature_group_count", 1))
+    )
+    channels = {
+        "in_channels": groups if in_channels is None else in_channels,
+        "out_channels": groups if out_channels is None else out_channels,
+    }
+
+    def answer(size: PerAxis) -> tuple[Any, ...]:
+        geometry = there.geometry_of(
+            size, kernel_size, transposed=transposed, **channels, **arguments
+        )
+        try:
+            return geometry, here.arguments(geometry), None, None
+        except Inexpressible as error:
+            if error.arguments is None:
+                raise
+            return geometry, error.arguments, error.pad, error.crop
+
+    if input_size is not None:
+        geometry, *found = answer(input_size)
+        sizes = f"{_times(geometry.input_size)} to {_times(geometry.output_size)}"
+    else:
+        geometry, *found = _for_every_size(answer, kernel_size, target)
+        sizes = "every size"
+    spellings = (
+        there.spelling(geometry.rank, transposed=transposed, **arguments),
+        here.spelling(geometry.rank, transposed=transposed, **found[0]),
+    )
+    return _reported(spellings, (source, target), geometry, arguments, sizes, *found)
+
+
+def _module(framework: str) -> Any:
+    return importlib.import_module(f".{framework}", __package__)
+
+
+def _for_every_size(answer: Any, kernel_size: PerAxis, target: str) -> tuple[Any, ...]:
+    """Return the answer that is the same for every remainder of the size by the strides."""
+    rank = len(kernel_size) if is_sequence(kernel_size) else 1
+    kernels = per_axis("kernel_size", kernel_size, rank, minimum=1)
+    geometry, *_ = answer((64 * max(kernels),) * rank)
+    steps = geometry.strides
+    # Beyond the kernel's span only the size modulo the stride enters into a padding, and SAME's
+    # total falls with the remainder: the ends and a few between tell whether it is one.
+    bases = [
+        s * -(-(ke + 2 * s) // s)
+        for s, ke in zip(steps, geometry.effective_kernel_size, strict=True)
+    ]
+    answers = []
+    for axis, (base, s) in enumerate(zip(bases, steps, strict=True)):
+        for remainder in range(s) if s <= 64 else (0, 1, s // 2, s - 1):
+            size = list(bases)
+            size[axis] = base + remainder
+            answers.append(answer(tuple(size)))
+    for found, other in itertools.pairwise(answers):
+        if found[1:] != other[1:]:
+            raise Inexpressible(
+                f"input_size: {target} says it one way for {found[0].input_size} "
+                f"({_said(*found[1:])}), another for {other[0].input_size} ({_said(*other[1:])}); "
+                "give the size"
+            )
+    return answers[0]
+
+
+def _said(arguments: dict[str, Any], pad: Pairs | None, crop: Pairs | None) -> str:
+    """Return arguments and what is to be done beside them."""
+    if pad is not None:
+        return f"{written(arguments)} once the input is padded by {pad}"
+    if crop is not None:
+        return f"{written(arguments)} and its output cropped by {crop}"
+    return written(arguments)
+
+
+def _reported(
+    spellings: tuple[Spelling, Spelling],
+    frameworks: tuple[str, str],
+    geometry: ConvGeometry,
+    given: dict[str, Any],
+    sizes: str,
+    arguments: dict[str, Any],
+    pad: Pairs | None,
+    crop: Pairs | None,
+) -> Translation:
+    """Return the translation with its sentence."""
+    (theirs, ours), (source, target) = spellings, frameworks
+    order = permutation(theirs.kernel, ours.kernel, geometry.rank)
+    flip = theirs.flipped != ours.flipped
+    if order == tuple(range(geometry.rank + 2)):
+        kernel = "the kernel keeps its axes"
+    else:
+        kernel = f"the kernel becomes kernel.transpose{order}"
+    if flip:
+        kernel += ", its spatial axes reversed"
+    report = (
+        f"{source} {theirs.function}({written(given)}) with a {_times(geometry.kernel_size)} "
+        f"kernel is, for {sizes}, {target} {ours.function}({written(arguments)})"
+    )
+    if pad is not None:
+        report += f" of the input padded by {pad} (low, high an axis)"
+    if crop is not None:
+        report += f" with its output cropped by {crop} (low, high an axis)"
+    report += f"; {kernel}."
+    return Translation(ours.function, arguments, pad, crop, order, flip, report)
+
+
+def _times(sizes: tuple[int, ...]) -> str:
+    return "x".join(map(str, sizes))
