@@ -1,7 +1,9 @@
 """Convolution as arithmetic: its shapes, its matrix, its exact adjoint, its kernels."""
 
+from .coordinates import CoordinateMap, Window
 from .filters import bilinear_kernel
 from .geometry import ConvGeometry
+from .lints import checkerboard, partition_of_unity
 from .matrix import conv_as_matmul
 from .operator import ConvOperator
 from .ops import conv, conv_kernel_gradient, conv_transpose
@@ -10,11 +12,15 @@ from .upsampling import upsample_bilinear
 __all__ = [
     "ConvGeometry",
     "ConvOperator",
+    "CoordinateMap",
+    "Window",
     "bilinear_kernel",
+    "checkerboard",
     "conv",
     "conv_as_matmul",
     "conv_kernel_gradient",
     "conv_transpose",
+    "partition_of_unity",
     "upsample_bilinear",
 ]
 
