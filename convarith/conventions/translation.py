@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import itertools
 from typing import Any
 
@@ -12,6 +13,8 @@ from ..validate import PerAxis, is_sequence, one_of, per_axis
 from .inexpressible import Inexpressible, Pairs, written
 from .layout import Spelling, permutation
 
+#: Parameters of a module's ``geometry_of`` that are not the framework's arguments.
+_SHAPES = ("input_size", "kernel_size", "transposed", "in_channels", "out_channels")
 FRAMEWORKS = ("tensorflow", "keras", "torch", "jax", "onnx")
 
 
@@ -97,6 +100,10 @@ def translate(
     for name, value in (("source", source), ("target", target)):
         one_of(name, value, FRAMEWORKS)
     there, here = _module(source), _module(target)
+    known = [n for n in inspect.signature(there.geometry_of).parameters if n not in _SHAPES]
+    for name in arguments:
+        if name not in known:
+            raise TypeError(f"{name}: expected an argument of {source}, {', '.join(known)}")
     if kernel_size is None:
         kernel_size = arguments.get("kernel_shape")
     if kernel_size is None:
