@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convarith import ConvGeometry
+from convarith.conventions import Inexpressible
 from convarith.conventions import torch as ours
 from convarith.testing import small_integers
 
@@ -100,3 +102,105 @@ def test_conv(torch, agree, call):
 @given(calls(transposed=True))
 def test_conv_transpose(torch, agree, call):
     compare(torch, agree, call)
+
+
+def both(torch, name, *arrays, **arguments):
+    """Return ours once it has been found equal to torch's."""
+    result = getattr(ours, name)(*arrays, **arguments)
+    tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+    theirs = getattr(torch.nn.functional, name)(*tensors, **arguments).numpy()
+    np.testing.assert_array_equal(result, theirs)
+    assert result.dtype == theirs.dtype
+    return result
+
+
+def refused(torch, name, *arrays, **arguments):
+    with pytest.raises((RuntimeError, TypeError)):
+        getattr(torch.nn.functional, name)(*map(torch.from_numpy, arrays), **arguments)
+    with pytest.raises((TypeError, ValueError)) as caught:
+        getattr(ours, name)(*arrays, **arguments)
+    return str(caught.value)
+
+
+Y, K3 = np.array([[[1.0, 2.0, 3.0]]]), np.array([[[1.0, 10.0, 100.0]]])
+
+
+def test_output_padding_computes_cells(torch):
+    """It does not append zeros: it moves the high crop, and the cells get what the kernel gives."""
+    plain = both(torch, "conv_transpose1d", Y, K3, stride=2, padding=1)
+    more = both(torch, "conv_transpose1d", Y, K3, stride=2, padding=1, output_padding=1)
+    assert plain.tolist() == [[[10, 102, 20, 203, 30]]]
+    assert more.tolist() == [[[10, 102, 20, 203, 30, 300]]]
+    # only where no window reaches are they zero
+    beyond = both(torch, "conv_transpose1d", Y, K3, stride=2, output_padding=1)
+    assert beyond[0, 0, -2:].tolist() == [300, 0]
+
+
+def test_output_padding_between_stride_and_dilation(torch):
+    """It passes below max(stride, dilation), where no convolution of that size gives it back."""
+    result = both(torch, "conv_transpose1d", Y, K3, stride=1, dilation=3, output_padding=2)
+    geometry = ours.geometry_of(3, 3, transposed=True, stride=1, dilation=3, output_padding=2)
+    assert geometry.output_size == result.shape[2:] == (11,)
+    assert geometry.crops == ((0, -2),)
+    assert ours.arguments(geometry)["output_padding"] == (2,)
+    message = refused(torch, "conv_transpose1d", Y, K3, stride=2, output_padding=2)
+    assert message == "output_padding[0]: expected less than max(stride, dilation) = 2, got 2"
+
+
+def test_padding_beyond_the_kernel(torch):
+    both(torch, "conv1d", Y, K3, padding=5)
+    assert both(torch, "conv_transpose1d", Y, K3, stride=4, padding=4).tolist() == [[[2, 20, 200]]]
+
+
+def test_stride_beyond_the_kernel(torch):
+    result = both(torch, "conv_transpose1d", Y, K3, stride=5)
+    assert result[0, 0, 3:5].tolist() == [0, 0] and result.shape[2] == 13
+    both(torch, "conv1d", np.arange(24.0).reshape(2, 1, 12), K3, stride=5)
+
+
+def test_empty_outputs(torch):
+    message = refused(torch, "conv1d", Y[..., :2], K3)
+    assert message.startswith("input: expected a size with an output, got (2,)")
+    refused(torch, "conv1d", Y[..., :0], K3, padding=2)
+    refused(torch, "conv_transpose1d", Y[..., :1], K3, padding=2)  # less than nothing
+
+
+def test_empty_output_of_a_transposed_call(torch):
+    """torch's own kernels refuse it, its oneDNN ones do not; we refuse it in every dtype."""
+    y, kernel = np.ones((1, 1, 1, 1)), np.ones((1, 1, 2, 2))
+    refused(torch, "conv_transpose2d", y, kernel, padding=1)
+    with pytest.raises(ValueError, match="input: expected a size with an output"):
+        ours.conv_transpose2d(y.astype("float32"), kernel.astype("float32"), padding=1)
+
+
+def test_without_a_batch(torch):
+    for name in ("conv1d", "conv_transpose1d"):
+        alone = both(torch, name, Y[0], K3, stride=2)
+        np.testing.assert_array_equal(alone, both(torch, name, Y, K3, stride=2)[0])
+
+
+def test_complex_numbers_are_not_conjugated(torch):
+    for name in ("conv1d", "conv_transpose1d"):
+        result = both(torch, name, Y * 1j, K3 * 1j)
+        np.testing.assert_array_equal(result, -both(torch, name, Y, K3))
+
+
+def test_same_pads_the_odd_one_high(torch):
+    kernel = np.array([[[1.0, 10.0]]])
+    assert both(torch, "conv1d", Y, kernel, padding="same").tolist() == [[[21, 32, 3]]]
+    assert "strides of 1" in refused(torch, "conv1d", Y, kernel, padding="same", stride=2)
+
+
+def test_arguments_name_the_pad_or_crop():
+    geometry = ConvGeometry((8, 9), 3, strides=2, padding="SAME")
+    with pytest.raises(Inexpressible) as caught:
+        ours.arguments(geometry)
+    assert caught.value.pad == ((0, 1), (1, 1)) and caught.value.crop is None
+    with pytest.raises(Inexpressible) as caught:
+        ours.arguments(geometry, transposed=True)
+    assert caught.value.crop == ((0, 1), (1, 1)) and caught.value.pad is None
+    assert caught.value.arguments["stride"] == (2, 2)
+    assert ours.arguments(ConvGeometry((9, 9), 3, strides=2, padding="SAME"))["padding"] == (1, 1)
+    with pytest.raises(Inexpressible, match="input") as caught:
+        ours.arguments(ConvGeometry(2, 3))
+    assert caught.value.arguments is None
