@@ -9,6 +9,8 @@ import json
 import os
 import re
 import sys
+import textwrap
+import warnings
 from fractions import Fraction
 from typing import Any, NoReturn
 
@@ -25,13 +27,23 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; return its exit code, 2 for what the caller can mend."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    # argparse takes NAME=VALUE before an option only: those behind it are left over.
+    behind = [word for word in rest if options.command == "translate" and word[:1] != "-"]
+    if len(behind) < len(rest):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.arguments = [*getattr(options, "arguments", ()), *behind]
     try:
         answer, text = options.run(options)
-        print(json.dumps(answer) if options.json else text)
+        print(json.dumps(answer) if options.json else text, flush=True)
     except BrokenPipeError:  # whoever read the output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"convarith {options.command}: {error}", file=sys.stderr)
+        return 2
     except (ValueError, TypeError, OverflowError, MemoryError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"convarith {options.command}: {message}", file=sys.stderr)
@@ -99,10 +111,10 @@ def _add_geometry(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--padding",
         nargs="+",
-        type=_padding,
         default=["VALID"],
         metavar="P",
-        help="VALID, SAME, SAME_LOWER, one number, or a number or LOW,HIGH an axis",
+        help="VALID, SAME, SAME_LOWER, one number, or a number or LOW,HIGH an axis; where the"
+        ' first is negative, as --padding="-1,0 0,0"',
     )
     for flag in ("--groups", "--in-channels", "--out-channels"):
         parser.add_argument(flag, type=_integer, default=1, metavar="N", help="default: 1")
@@ -114,7 +126,7 @@ def _geometry(options: argparse.Namespace) -> ConvGeometry:
     def single(values: list[Any]) -> Any:
         return values[0] if len(values) == 1 else values
 
-    padding = single(options.padding)
+    padding = single([_padding(word) for word in " ".join(options.padding).split()])
     arguments = {
         "strides": single(options.strides),
         "dilations": single(options.dilations),
@@ -175,16 +187,20 @@ def translate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     translation = conventions.translate(
         options.source, options.target, transposed=options.transposed, **arguments
     )
-    return dataclasses.asdict(translation), str(translation)
+    text = textwrap.fill(str(translation), 100, break_long_words=False, break_on_hyphens=False)
+    return dataclasses.asdict(translation), text
 
 
 def receptive_field(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Answer with the receptive field, jump, offset and halo of a chain, layer by layer."""
     size = options.input_size
+    words = [(given, _windows(given)) for given in options.layers]
+    layers = sum(len(windows) for _, windows in words)
+    if layers > MOST_LAYERS:
+        raise ValueError(f"LAYER: expected at most {MOST_LAYERS} layers, got {layers}")
     so_far = CoordinateMap()
     rows = []
-    for given in options.layers:
-        windows = _windows(given)
+    for given, windows in words:
         so_far = so_far.then(*windows)
         row: dict[str, Any] = {
             "layer": given,
@@ -196,12 +212,13 @@ def receptive_field(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
             row["size"] = so_far.output_size(size)[0]
         rows.append(row)
     before, after = so_far.halo[0]
-    answer = {
+    answer: dict[str, Any] = {
         "layers": rows,
         "halo": {"before": before, "after": after},
         "period": dict(zip(("outputs", "inputs"), so_far.period[0], strict=True)),
-        "minimal_padding": so_far.minimal_padding(size or 1)[0],
     }
+    if not words[0][1][0].transposed:
+        answer["minimal_padding"] = so_far.minimal_padding(1 if size is None else size)[0]
     header = [name.replace("_", " ") for name in rows[0]]
     table = [header, *([str(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -212,7 +229,8 @@ def receptive_field(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return answer, "\n".join(lines)
 
 
-_LAYER = re.compile(r"k?(\d+)((?:[spd]\d+|[tc])*)(?:x(\d+))?", re.ASCII)
+MOST_LAYERS = 1000
+_LAYER = re.compile(r"k?(\d{1,300})((?:[spd]\d{1,300}|[tc])*)(?:x(\d{1,9}))?", re.ASCII)
 
 
 def _windows(text: str) -> list[Window]:
@@ -226,8 +244,8 @@ def _windows(text: str) -> list[Window]:
         )
     amounts = {part[0]: int(part[1:]) for part in parts if len(part) > 1}
     times = int(match[3] or 1)
-    if not 1 <= times <= 1000:
-        raise ValueError(f"{text}: expected 1 to 1000 times")
+    if not 1 <= times <= MOST_LAYERS:
+        raise ValueError(f"{text}: expected 1 to {MOST_LAYERS} times")
     window = Window(
         int(match[1]),
         strides=amounts.get("s", 1),
@@ -240,8 +258,8 @@ def _windows(text: str) -> list[Window]:
 
 
 def _integer(text: str) -> int:
-    if not re.fullmatch(r"-?\d{1,4000}", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"expected an integer, got {text!r}")
+    if not re.fullmatch(r"-?\d{1,300}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"expected an integer, got {text[:40]!r}")
     return int(text)
 
 
@@ -249,7 +267,10 @@ def _padding(text: str) -> Any:
     """Return a word, a number, or ``(low, high)``."""
     if text.isidentifier():
         return text
-    numbers = tuple(map(_integer, text.split(",")))
+    try:
+        numbers = tuple(map(_integer, text.split(",")))
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"--padding: {error}") from None
     return numbers[0] if len(numbers) == 1 else numbers
 
 
@@ -260,7 +281,8 @@ def _value(text: str) -> Any:
     (2, (3, 3), 'same', [1, 1, 0, 0])
     """
     try:
-        return ast.literal_eval(text)
+        with warnings.catch_warnings(action="ignore"):  # of syntax, which is no concern here
+            return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
 

@@ -13,15 +13,14 @@ import math
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .axis import Axis
 from .geometry import ConvGeometry
 from .padding import Padding, parse_padding
 from .validate import PerAxis, is_sequence, per_axis
 
-#: The most outputs over which a chain's pattern may repeat: all of them are looked at.
-LONGEST_PERIOD = 2**16
+#: The most outputs times layers of one period, every one of which is looked at.
+MOST_STEPS = 2**18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +47,19 @@ class Window:
     ceil_mode: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("transposed", "ceil_mode"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}: expected a bool, got {getattr(self, name)!r}")
         if self.transposed and self.ceil_mode:
             raise ValueError("ceil_mode: expected False for a transposed window, got True")
-        self.axes(self.rank or 1)
+        if isinstance(self.padding, str):
+            raise ValueError(f"padding: expected numbers, got {self.padding!r}, which needs a size")
+        for name in ("kernel_size", "strides", "dilations", "padding"):
+            value = getattr(self, name)
+            if is_sequence(value):  # tuples, so that equal windows are equal and hash alike
+                value = tuple(tuple(v) if is_sequence(v) else v for v in value)
+                object.__setattr__(self, name, value)
+        self.steps(self.rank or 1)
 
     @property
     def rank(self) -> int | None:
@@ -60,18 +69,16 @@ class Window:
                 return len(value)
         return None
 
-    def axes(self, rank: int) -> tuple[Step, ...]:
+    def steps(self, rank: int) -> tuple[Step, ...]:
         """Return the step along each of `rank` axes."""
         kernels = per_axis("kernel_size", self.kernel_size, rank, minimum=1)
         strides = per_axis("strides", self.strides, rank, minimum=1)
         dilations = per_axis("dilations", self.dilations, rank, minimum=1)
-        padding = parse_padding(self.padding, rank)
-        if isinstance(padding, str):
-            raise ValueError(f"padding: expected numbers, got {padding!r}, which needs a size")
-        steps = []
-        for k, s, d, (low, high) in zip(kernels, strides, dilations, padding, strict=True):
-            steps.append(Step((k - 1) * d + 1, s, low, high, self.transposed, self.ceil_mode))
-        return tuple(steps)
+        padding: Any = parse_padding(self.padding, rank)
+        return tuple(
+            Step((k - 1) * d + 1, s, low, high, self.transposed, self.ceil_mode)
+            for k, s, d, (low, high) in zip(kernels, strides, dilations, padding, strict=True)
+        )
 
 
 class Step(NamedTuple):
@@ -114,15 +121,16 @@ class Step(NamedTuple):
         return min(start, first * s), stop + max(0, -self.high)
 
     def output(self, size: int) -> int:
-        """Return the output's size."""
-        total = self.low + self.high
+        """Return the output's size, as `ConvGeometry` has it; padding alone is an input too."""
+        ke, s = self.effective_kernel, self.stride
+        slack = size + self.low + self.high - ke
         if self.transposed:
-            return max(0, self.stride * (size - 1) + self.effective_kernel - total) if size else 0
-        axis = Axis(size, self.effective_kernel, self.stride, 1, self.low, self.high)
-        if self.ceil_mode and axis.output and axis.slack % self.stride:
-            begins = axis.output * self.stride - self.low
-            return axis.output + (begins < size)
-        return axis.output
+            total = self.low + self.high
+            return max(0, s * (size - 1) + ke - total) if size else max(0, ke - s - total)
+        if self.ceil_mode:
+            count = -(-slack // s) + 1
+            return max(0, count - ((count - 1) * s >= size + self.low))
+        return max(0, slack // s + 1)
 
 
 #: From the first and last output of a step to those of its input, `Step.inputs` or `Step.tile`.
@@ -155,9 +163,10 @@ class CoordinateMap:
 
     Notes
     -----
-    Indices are exact where no transposed layer is dilated; where one is, an interval may be
-    too wide but never too narrow. They know nothing of the input's ends: what a transposed layer
-    crops there is zero for the layers behind it, and is not for a tile that goes on beyond.
+    No interval leaves out what is read. All are exact where no layer that is transposed, or comes
+    after such a one, skips entries (by dilations, or by strides beyond its kernel's span); else
+    one may be too wide. They know nothing of the input's ends: what a transposed layer crops
+    there is zero for the layers behind it, and is not for a tile that goes on beyond.
 
     Long, Shelhamer & Darrell, "Fully convolutional networks for semantic segmentation"
     (arXiv:1411.4038); Araujo, Norris & Sim, "Computing receptive fields of convolutional
@@ -175,6 +184,8 @@ class CoordinateMap:
     """
 
     def __init__(self, layers: Iterable[Window | ConvGeometry] = ()) -> None:
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"layers: expected an iterable of layers, got {layers!r}")
         self.layers = tuple(layers)
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, (Window, ConvGeometry)):
@@ -186,9 +197,8 @@ class CoordinateMap:
             raise ValueError(f"layers: expected as many axes in each, got {sorted(ranks)}")
         #: The number of axes.
         self.rank: int = ranks.pop() if ranks else 1
-        steps = [_window(layer).axes(self.rank) for layer in self.layers]
-        #: The layers along each axis.
-        self.axes: tuple[tuple[Step, ...], ...] = (
+        steps = [_window(layer).steps(self.rank) for layer in self.layers]
+        self._steps: tuple[tuple[Step, ...], ...] = (
             tuple(zip(*steps, strict=True)) if steps else ((),) * self.rank
         )
 
@@ -201,12 +211,12 @@ class CoordinateMap:
 
     @cached_property
     def jump(self) -> tuple[Fraction, ...]:
-        return tuple(math.prod((s.jump for s in steps), start=Fraction(1)) for steps in self.axes)
+        return tuple(math.prod((s.jump for s in steps), start=Fraction(1)) for steps in self._steps)
 
     @cached_property
     def offset(self) -> tuple[Fraction, ...]:
         offsets = []
-        for steps in self.axes:
+        for steps in self._steps:
             at = Fraction(0)
             for step in reversed(steps):
                 at = step.center(at)
@@ -216,7 +226,7 @@ class CoordinateMap:
     @cached_property
     def period(self) -> tuple[tuple[int, int], ...]:
         periods = []
-        for steps, jump in zip(self.axes, self.jump, strict=True):
+        for steps, jump in zip(self._steps, self.jump, strict=True):
             outputs, so_far = 1, Fraction(1)
             for step in reversed(steps):
                 so_far *= step.jump
@@ -244,17 +254,21 @@ class CoordinateMap:
     def _phases(self, axis: int, interval: Interval) -> list[tuple[int, int, int]]:
         """Return every output of one period with its interval of the input."""
         outputs, _ = self.period[axis]
-        if outputs > LONGEST_PERIOD:
+        most = MOST_STEPS // max(1, len(self.layers))
+        if outputs > most:
             raise ValueError(
-                f"layers: expected a pattern that repeats within {LONGEST_PERIOD} outputs, "
-                f"along axis {axis} it does after {outputs}"
+                f"layers: expected a pattern that repeats within {most} outputs for "
+                f"{len(self.layers)} layers, along axis {axis} it does after {outputs}"
             )
         return [(o, *self._interval(axis, o, o, interval)) for o in range(outputs)]
 
     def _interval(self, axis: int, first: int, last: int, interval: Interval) -> tuple[int, int]:
-        for step in reversed(self.axes[axis]):
-            if first <= last:  # a window may fall between the entries of a transposed layer
+        for step in reversed(self._steps[axis]):
+            if first <= last:
                 first, last = interval(step, first, last)
+            else:  # a window fell between the entries of a transposed layer: where, all the same
+                first = interval(step, first, first)[0]
+                last = first - 1
         return first, max(first - 1, last)
 
     def inputs(self, start: PerAxis, stop: PerAxis) -> tuple[tuple[int, int], ...]:
@@ -277,24 +291,29 @@ class CoordinateMap:
         return tuple(found)
 
     def output_size(self, input_size: PerAxis) -> tuple[int, ...]:
-        """Return the size of the last layer's output, 0 where a layer has none.
+        """Return the size of the last layer's output, 0 where it has none.
 
         >>> CoordinateMap([Window((3, 3)), Window(2, strides=2)]).output_size((9, 10))
         (3, 4)
         """
         sizes = per_axis("input_size", input_size, self.rank, minimum=0)
-        return tuple(_output(steps, i) for steps, i in zip(self.axes, sizes, strict=True))
+        return tuple(_sizes(steps, i)[-1] for steps, i in zip(self._steps, sizes, strict=True))
 
     def minimal_padding(self, input_size: PerAxis = 1) -> tuple[int, ...]:
         """Return the least padding of the first layer, on both sides, for any output at all.
 
-        With it every input of at least `input_size` has an output, along each axis.
+        With it no layer's output is empty for inputs of at least `input_size`, along each axis.
+
+        Raises
+        ------
+        ValueError
+            Where the first layer is transposed: it crops.
 
         >>> CoordinateMap([Window(3), Window(7)]).minimal_padding()
         (4,)
         """
         sizes = per_axis("input_size", input_size, self.rank, minimum=1)
-        return tuple(_least_padding(steps, i) for steps, i in zip(self.axes, sizes, strict=True))
+        return tuple(_least_padding(steps, i) for steps, i in zip(self._steps, sizes, strict=True))
 
     def alignment(self, other: CoordinateMap | None = None) -> tuple[Fraction, ...]:
         """Return which output of this map lies over output 0 of `other`, or over input 0.
@@ -313,7 +332,10 @@ class CoordinateMap:
         >>> down.then(Window(4, strides=2, transposed=True)).alignment()
         (Fraction(100, 1),)
         """
-        other = CoordinateMap([Window((1,) * self.rank)]) if other is None else other
+        if other is None:
+            other = CoordinateMap([Window((1,) * self.rank)])
+        elif not isinstance(other, CoordinateMap):
+            raise TypeError(f"other: expected a CoordinateMap, got {other!r}")
         if other.jump != self.jump:
             jumps = [tuple(map(str, m.jump)) for m in (self, other)]
             raise ValueError(f"other: expected jumps of {jumps[0]}, got {jumps[1]}")
@@ -322,20 +344,22 @@ class CoordinateMap:
         )
 
 
-def _output(steps: tuple[Step, ...], size: int) -> int:
+def _sizes(steps: tuple[Step, ...], size: int) -> list[int]:
+    """Return the size of the input and of every layer's output."""
+    sizes = [size]
     for step in steps:
-        if size == 0:  # padding alone is no input
-            break
-        size = step.output(size)
-    return size
+        sizes.append(step.output(sizes[-1]))
+    return sizes
 
 
 def _least_padding(steps: tuple[Step, ...], size: int) -> int:
     if not steps:
         return 0
+    if steps[0].transposed:
+        raise ValueError("layers[0]: expected one that pads, got a transposed one")
 
     def has_output(padding: int) -> bool:
-        return _output((steps[0]._replace(low=padding, high=padding), *steps[1:]), size) > 0
+        return 0 not in _sizes((steps[0]._replace(low=padding, high=padding), *steps[1:]), size)
 
     enough = 1
     while not has_output(enough):

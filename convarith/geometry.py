@@ -164,7 +164,9 @@ class ConvGeometry:
             "dilations": dilations,
             "padding": padding,
         }
-        ranges, default = inverse.input_ranges(input_size, kernel_size, **spatial)
+        ranges, default = inverse.input_ranges(
+            input_size, kernel_size, **spatial, name="input_size"
+        )
         outputs = per_axis("input_size", input_size, len(ranges))
         sizes = default
         if output_size is not None:
@@ -224,10 +226,10 @@ class ConvGeometry:
         strides: PerAxis = 1,
         dilations: PerAxis = 1,
     ) -> tuple[Iterator[tuple[int, tuple[int, int]]], ...]:
-        """Yield all ``(output_padding, (low, high))`` of a transpose to `output_size`, an axis.
+        """Yield all ``(output_padding, (low, high))`` of 0 or more that lead to `output_size`.
 
-        `input_size` is what the transpose takes; its output has ``s(i - 1) + ke - low - high +
-        output_padding`` entries, with crops of at least 0 and an output padding below
+        One iterator an axis. `input_size`, at least 1, is what the transpose takes; its output
+        has ``s(i - 1) + ke - low - high + output_padding`` entries, with an output padding below
         ``max(s, d)``. The even splits come first in each: those with ``low == high`` are
         what torch's ``padding`` and ``output_padding`` can say.
 
@@ -272,10 +274,11 @@ class ConvGeometry:
         return self.adjoint if self.transposed else self
 
     def alignment_shift(self, other: ConvGeometry) -> tuple[Fraction, ...]:
-        """Return how far `other` lies from this geometry, an axis, in entries of the finer side.
+        """Return how far `other` lies from this geometry, an axis, in the convolution's inputs.
 
         The centre of the window of output ``o`` is input ``o*s + (ke - 1)/2 - low``; the shift
-        is `other`'s centre less this one's, and for transposed geometries where an entry goes.
+        is `other`'s centre less this one's. For transposed geometries it is in their outputs,
+        where an entry goes.
 
         Raises
         ------
@@ -319,17 +322,17 @@ class ConvGeometry:
 
     @cached_property
     def unread(self) -> tuple[int, ...]:
-        """How many inputs at the end of each axis no output reads: zero columns of W."""
+        """How many inputs of `convolution` at the end of each axis are read by no output."""
         return tuple(axis.unread for axis in self.axes)
 
     @cached_property
     def full_size(self) -> tuple[int, ...]:
-        """The transpose's size before cropping, ``max(0, s(o - 1) + ke)`` an axis."""
+        """The size of `convolution`'s transpose uncropped, ``max(0, s(o - 1) + ke)`` an axis."""
         return tuple(axis.full for axis in self.axes)
 
     @cached_property
     def cropped_size(self) -> tuple[int, ...]:
-        """The transpose's size by itself, ``max(0, s(o - 1) + ke - low - high)`` an axis."""
+        """That less the paddings, ``max(0, s(o - 1) + ke - low - high)`` an axis."""
         return tuple(axis.cropped for axis in self.axes)
 
     @cached_property

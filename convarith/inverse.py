@@ -21,13 +21,15 @@ def input_ranges(
     strides: PerAxis,
     dilations: PerAxis,
     padding: Padding,
+    name: str = "output_size",
 ) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
     """Return the smallest and largest input an axis with this output, and the transpose's default.
 
-    The smallest and the default may be negative: more is padded than the windows cover.
+    The smallest and the default may be negative: more is padded than the windows cover. `name`
+    is what the caller calls the `output_size`.
     """
-    rank = spatial_rank(output_size=output_size, kernel_size=kernel_size)
-    outputs = per_axis("input_size", output_size, rank, minimum=0)
+    rank = spatial_rank(**{name: output_size, "kernel_size": kernel_size})
+    outputs = per_axis(name, output_size, rank, minimum=0)
     kernels = per_axis("kernel_size", kernel_size, rank, minimum=1)
     steps = per_axis("strides", strides, rank, minimum=1)
     spreads = per_axis("dilations", dilations, rank, minimum=1)
@@ -78,6 +80,8 @@ def transposed_paddings(
 
 def alignment_shift(geometry: ConvGeometry, other: ConvGeometry) -> tuple[Fraction, ...]:
     """Return what `ConvGeometry.alignment_shift` documents."""
+    if not isinstance(other, type(geometry)):
+        raise TypeError(f"other: expected a ConvGeometry, got {other!r}")
     if (geometry.strides, geometry.transposed) != (other.strides, other.transposed):
         raise ValueError(
             f"other: expected strides {geometry.strides} and transposed={geometry.transposed}, "

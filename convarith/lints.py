@@ -82,18 +82,14 @@ def checkerboard(geometry: ConvGeometry, kernel: Any = None) -> Checkerboard:
     >>> bool(checkerboard(g, [[1, 1, 1, 1]] * 3 + [[1, 1, 1, 2]]))
     True
     """
-    require_bytes(
-        f"the sums of {geometry.strides} phases",
-        8 * (math.prod(geometry.strides) + math.prod(geometry.kernel_size)),
-        way_out="look at smaller strides and kernels",
-    )
+    _require(geometry, 8 * math.prod(_geometry(geometry).kernel_size))
     counts = _phases(geometry, np.ones((*geometry.kernel_size, 1, 1), np.int64))[..., 0, 0]
     if kernel is None:
         return Checkerboard(counts, None, bool(counts.min() < counts.max()))
     sums, rounding = _sums(geometry, kernel)
     spatial = tuple(range(geometry.rank))
-    spread = sums.max(spatial) - sums.min(spatial)
-    return Checkerboard(counts, sums, bool((spread > rounding).any()))
+    found = sums.max(spatial) > sums.min(spatial) + rounding
+    return Checkerboard(counts, sums, bool(found.any()))
 
 
 def partition_of_unity(geometry: ConvGeometry, kernel: Any) -> bool:
@@ -121,7 +117,7 @@ def partition_of_unity(geometry: ConvGeometry, kernel: Any) -> bool:
     >>> partition_of_unity(g, 2 * bilinear_kernel(2, 2, 6))
     False
     """
-    sums, rounding = _sums(geometry, kernel)
+    sums, rounding = _sums(_geometry(geometry), kernel)
     if geometry.in_channels != geometry.out_channels:
         return False
     width, channels = sums.shape[-2:]
@@ -129,8 +125,17 @@ def partition_of_unity(geometry: ConvGeometry, kernel: Any) -> bool:
     return bool((np.abs(sums - identity) <= rounding).all())
 
 
+def _geometry(geometry: Any) -> ConvGeometry:
+    if not isinstance(geometry, ConvGeometry):
+        raise TypeError(f"geometry: expected a ConvGeometry, got {geometry!r}")
+    return geometry
+
+
 def _sums(geometry: ConvGeometry, kernel: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the kernel's sum in each phase, and what rounding may make of their differences."""
+    """Return the kernel's sum in each phase, and what rounding may make of their differences.
+
+    Integers are summed as integers, and agree or do not.
+    """
     kernel = numeric("kernel", kernel)
     if kernel.shape == geometry.kernel_size and geometry.kernel_shape[-2:] == (1, 1):
         kernel = kernel[..., None, None]
@@ -138,23 +143,38 @@ def _sums(geometry: ConvGeometry, kernel: Any) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"kernel: expected shape {geometry.kernel_shape}, got {kernel.shape}")
     if kernel.dtype.kind == "c":
         raise TypeError(f"kernel: expected real numbers, got dtype {kernel.dtype}")
+    if kernel.dtype.kind in "iu":
+        sums = _phases(geometry, kernel.astype(f"{kernel.dtype.kind}8"))
+        return sums, np.zeros(sums.shape[-2:], sums.dtype)
     wide = kernel.astype(np.float64)
-    eps = 0.0 if kernel.dtype.kind in "iu" else _eps(kernel.dtype)
-    taps = int(np.prod(geometry.kernel_size))
-    spatial = tuple(range(geometry.rank))
-    return _phases(geometry, wide), (eps + taps * 2.0**-52) * np.abs(wide).sum(spatial)
+    if not np.isfinite(wide).all():
+        raise ValueError("kernel: expected finite numbers, got an infinity or NaN")
+    taps = math.prod(geometry.kernel_size)
+    total = np.abs(wide).sum(tuple(range(geometry.rank)))
+    return _phases(geometry, wide), (_eps(kernel.dtype) + taps * 2.0**-52) * total
 
 
 def _eps(dtype: np.dtype) -> float:
     return 2.0**-7 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
 
 
+def _require(geometry: ConvGeometry, nbytes: int) -> None:
+    require_bytes(
+        f"the sums of {geometry.strides} phases",
+        nbytes,
+        way_out="look at smaller strides and kernels",
+    )
+
+
 def _phases(geometry: ConvGeometry, kernel: np.ndarray) -> np.ndarray:
     """Return ``(*strides, ...)``: the sum over the kernel's entries that each phase sees."""
+    phases = math.prod(geometry.strides) * math.prod(kernel.shape[-2:])
+    _require(geometry, 2 * kernel.itemsize * (phases + kernel.size))
     for axis, a in enumerate(geometry.axes):
-        phases = (np.arange(a.kernel) * a.dilation - a.low) % a.stride
-        shape = (*kernel.shape[:axis], a.stride, *kernel.shape[axis + 1 :])
+        s = a.stride
+        seen = (np.arange(a.kernel) * (a.dilation % s) - a.low % s) % s
+        shape = (*kernel.shape[:axis], s, *kernel.shape[axis + 1 :])
         summed = np.zeros(shape, kernel.dtype)
-        np.add.at(np.moveaxis(summed, axis, 0), phases, np.moveaxis(kernel, axis, 0))
+        np.add.at(np.moveaxis(summed, axis, 0), seen, np.moveaxis(kernel, axis, 0))
         kernel = summed
     return kernel

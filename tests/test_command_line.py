@@ -1,6 +1,7 @@
 """``python -m convarith``: what it prints, its JSON, and how it refuses."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -56,16 +57,33 @@ def test_receptive_field(capsys):
         "jump": 32,
         "offset": "223/2",
     }
+    assert found["minimal_padding"] == 113  # 97 where sizes are rounded up
     up = json.loads(answer(capsys, "receptive-field", "k2s2c", "4s2tp1", "--json"))
     assert up["layers"][-1]["jump"] == 1 and up["period"] == {"outputs": 2, "inputs": 2}
+    assert up["halo"] == {"before": 2, "after": 2}
+    arguments = ["receptive-field", "3d2", "2s2c", "--input-size", "9", "--json"]
+    found = json.loads(answer(capsys, *arguments))
+    assert [row["size"] for row in found["layers"]] == [5, 3]
+    assert [row["receptive_field"] for row in found["layers"]] == [5, 6]
+    assert found["minimal_padding"] == 0
+    assert "minimal_padding" not in json.loads(
+        answer(capsys, "receptive-field", "3t", "9", "--json")
+    )
+
+
+def test_negative_paddings(capsys):
+    arguments = ["shape", "9", "9", "--kernel-size", "3", "--json", "--padding=-1,0 -2,3"]
+    assert json.loads(answer(capsys, *arguments))["padding"] == [[-1, 0], [-2, 3]]
 
 
 def test_translate(capsys):
     arguments = ["translate", "keras", "torch", "kernel_size=2,2", "strides=2", "padding=same"]
     text = answer(capsys, *arguments, "--transposed")
-    assert "torch conv_transpose2d(stride=(2, 2), padding=(0, 0), output_padding=(0, 0)" in text
+    sentence = " ".join(text.split())
+    assert "torch conv_transpose2d(stride=(2, 2), padding=(0, 0), output_padding=" in sentence
+    assert answer(capsys, *arguments[:3], "--transposed", *arguments[3:]) == text
     found = json.loads(answer(capsys, *arguments, "--transposed", "--json"))
-    assert found["report"] + "\n" == text
+    assert found["report"] == sentence
     assert found["function"] == "conv_transpose2d" and found["arguments"]["stride"] == [2, 2]
 
 
@@ -93,9 +111,17 @@ def test_translate(capsys):
         (["receptive-field", "3x99999"], "3x99999: expected 1 to 1000 times"),
         (["receptive-field", "0"], "kernel_size: expected an integer >= 1"),
         (["receptive-field", "3s99999999t"], "layers: expected a pattern"),
+        (["receptive-field", *["3x1000"] * 20], "LAYER: expected at most 1000 layers"),
+        (["receptive-field", "9" * 5000], "expected KERNEL"),
+        (["shape", "5", "--kernel-size", "3", "--padding", "1,x"], "--padding: expected an int"),
+        (["translate", "torch", "torch", "stride=1if 1else 2", "kernel_size=3"], "stride: exp"),
+        (["translate", "torch", "torch", "kernel_size=[]"], "kernel_size: expected at least one"),
+        (["translate", "torch", "torch", "kernel_size=3,3,3,3"], "expected 1 to 3 spatial axes"),
         (["translate", "keras", "caffe", "kernel_size=3"], "target: expected one of"),
         (["translate", "keras", "torch"], "kernel_size: expected"),
         (["translate", "keras", "torch", "3"], "3: expected NAME=VALUE"),
+        (["translate", "keras", "torch", "kernel_size=3", "--strides=3"], "unrecognized arg"),
+        (["shape", "5", "--kernel-size", "3", "--stride", "3", "--what", "4"], "unrecognized arg"),
         (["translate", "torch", "torch", "kernel_size=3", "stridee=2"], "stridee: expected an arg"),
         (["translate", "torch", "torch", "kernel_size=3", "padding=-1"], "padding: expected"),
         (["translate", "torch", "torch", "transposed=1"], "transposed: not here"),
@@ -109,6 +135,14 @@ def test_errors_are_one_line_and_exit_code_2(capsys, arguments, message):
     captured = capsys.readouterr()
     assert status == 2 and captured.out == ""
     assert message in captured.err and captured.err.count("\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+def test_a_full_disk_is_one_line():
+    command = [sys.executable, "-m", "convarith", "shape", "4", "--kernel-size", "3"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
 
 
 def test_as_a_stranger_calls_it():

@@ -8,11 +8,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from convarith import ConvGeometry, conv, conv_transpose
-from convarith.conventions import Inexpressible
+from convarith.conventions import Inexpressible, translate
 from convarith.conventions.layout import KERNEL, moved
 from convarith.testing import geometries, small_integers
 
-FRAMEWORKS = ("torch",)
+FRAMEWORKS = ("tensorflow", "keras", "torch", "jax", "onnx")
+NAMES_GROUPS = ("torch", "jax", "onnx")
 
 
 def padded(array, pairs):
@@ -26,43 +27,171 @@ def padded(array, pairs):
     return array[tuple(kept)]
 
 
+def module(framework):
+    return importlib.import_module(f"convarith.conventions.{framework}")
+
+
+def called(framework, geometry, transposed, arguments, x, kernel):
+    """Return our `framework`'s result of channels-last operands, channels last."""
+    name, array, axes, flipped = module(framework).spelling(
+        geometry.rank, transposed=transposed, **arguments
+    )
+    if flipped:
+        kernel = kernel[(slice(None, None, -1),) * geometry.rank]
+    weights = moved(kernel, KERNEL[transposed], axes)
+    result = getattr(module(framework), name)(moved(x, "n*c", array), weights, **arguments)
+    return moved(result, array, "n*c")
+
+
+def operands(geometry, transposed, seed):
+    rng = np.random.default_rng(seed)
+    shape = geometry.output_shape if transposed else geometry.input_shape
+    x = small_integers(rng, (1, *shape), "float64")
+    return x, small_integers(rng, geometry.kernel_shape, "float64")
+
+
+def cropped(array, pairs):
+    return padded(array, [(-low, -high) for low, high in pairs])
+
+
+def no_way(framework, geometry, transposed):
+    """Whether no pad or crop can help: something is empty, or cannot be said at all."""
+    if 0 in geometry.input_size or 0 in geometry.output_size:
+        return True
+    if transposed:
+        return geometry.groups > 1 and framework in ("keras", "jax")
+    return framework == "keras" and max(geometry.strides) > 1 and max(geometry.dilations) > 1
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @given(geometry=geometries(max_size=8), transposed=st.booleans(), seed=st.integers(0, 2**32 - 1))
 def test_arguments_express_the_geometry(framework, geometry, transposed, seed):
     """The call with the arguments given, and the pad or crop named, is `conv` or its transpose."""
-    module = importlib.import_module(f"convarith.conventions.{framework}")
     pad = crop = None
     try:
-        arguments = module.arguments(geometry, transposed=transposed)
+        arguments = module(framework).arguments(geometry, transposed=transposed)
     except Inexpressible as error:
         arguments, pad, crop = error.arguments, error.pad, error.crop
-        assume(arguments is not None)
+        if arguments is None:
+            assert no_way(framework, geometry, transposed)
+            return
         assert str(pad or crop) in str(error)
-    rng = np.random.default_rng(seed)
-    kernel = small_integers(rng, geometry.kernel_shape, "float64")
-    source = geometry.output_shape if transposed else geometry.input_shape
-    x = small_integers(rng, (1, *source), "float64")
-    options = {
+    x, kernel = operands(geometry, transposed, seed)
+    given = {
         name: getattr(geometry, name) for name in ("strides", "dilations", "padding", "groups")
     }
     if transposed:
-        expected = conv_transpose(x, kernel, output_size=geometry.input_size, **options)
+        expected = conv_transpose(x, kernel, output_size=geometry.input_size, **given)
     else:
-        expected = conv(x, kernel, **options)
-    name, array, axes, flipped = module.spelling(geometry.rank, transposed=transposed, **arguments)
-    assert not flipped
-    operand = moved(x if pad is None else padded(x, pad), "n*c", array)
-    weights = moved(kernel, KERNEL[transposed], axes)
-    result = moved(getattr(module, name)(operand, weights, **arguments), array, "n*c")
-    if crop is not None:
-        result = padded(result, [(-low, -high) for low, high in crop])
+        expected = conv(x, kernel, **given)
+    x = x if pad is None else padded(x, pad)
+    result = called(framework, geometry, transposed, arguments, x, kernel)
+    result = result if crop is None else cropped(result, crop)
     np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("target", FRAMEWORKS)
+@given(
+    source=st.sampled_from(FRAMEWORKS),
+    geometry=geometries(max_size=8),
+    transposed=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_translations_are_the_same_map(target, source, geometry, transposed, seed):
+    """The source's call and the target's, with what the report says to do, agree to the bit."""
+    wanted = geometry.adjoint if transposed else geometry
+    size = wanted.input_size
+    try:
+        given = module(source).arguments(geometry, transposed=transposed)
+    except Inexpressible as error:  # then the layer without its pad or crop
+        given = error.arguments
+        assume(given is not None)
+        if error.pad is not None:
+            size = tuple(i + low + high for i, (low, high) in zip(size, error.pad, strict=True))
+    channels = {"in_channels": wanted.in_channels, "out_channels": wanted.out_channels}
+    groups = {} if source in NAMES_GROUPS else {"groups": geometry.groups}
+    wanted = module(source).geometry_of(
+        size, geometry.kernel_size, transposed=transposed, **channels, **given, **groups
+    )
+    layer = {"kernel_size": geometry.kernel_size, "input_size": size, "transposed": transposed}
+    try:
+        translation = translate(source, target, **layer, **channels, **given, **groups)
+    except Inexpressible as error:
+        assert error.arguments is None
+        return
+    x, kernel = operands(wanted.convolution, transposed, seed)
+    expected = called(source, geometry, transposed, given, x, kernel)
+    theirs = module(source).spelling(geometry.rank, transposed=transposed, **given)
+    weights = moved(kernel, KERNEL[transposed], theirs.kernel)
+    weights = weights.transpose(translation.kernel_axes)
+    name, array, axes, flipped = module(target).spelling(
+        geometry.rank, transposed=transposed, **translation.arguments
+    )
+    assert (translation.function, translation.kernel_flipped) == (name, flipped != theirs.flipped)
+    if translation.pad is not None:
+        x = padded(x, translation.pad)
+    arguments = translation.arguments
+    x = moved(x, "n*c", theirs.array).transpose(translation.array_axes)
+    result = getattr(module(target), name)(x, weights, **arguments)
+    result = moved(result, array, "n*c")
+    if translation.crop is not None:
+        result = cropped(result, translation.crop)
+    np.testing.assert_array_equal(result, expected)
+    for said in (source, target, *map(str, filter(None, (translation.pad, translation.crop)))):
+        assert said in translation.report
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_transposed_geometry_is_written_transposed(framework):
-    module = importlib.import_module(f"convarith.conventions.{framework}")
     geometry = ConvGeometry((9, 8), 3, strides=2, padding=0)
-    expected = module.arguments(geometry, transposed=True)
-    assert module.arguments(geometry.adjoint) == expected
-    assert module.arguments(geometry.adjoint, transposed=True) == expected
+    options = {"batch": 2} if framework == "tensorflow" else {}
+    expected = module(framework).arguments(geometry, transposed=True, **options)
+    assert module(framework).arguments(geometry.adjoint, **options) == expected
+    assert module(framework).arguments(geometry.adjoint, transposed=True, **options) == expected
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_unknown_arguments_are_refused_by_name(framework):
+    with pytest.raises(TypeError, match=f"stridess: expected an argument of {framework}, "):
+        translate(framework, "torch", kernel_size=3, stridess=2)
+
+
+def test_without_a_size_the_answer_is_one_for_all_sizes():
+    layer = {"kernel_size": (3, 3), "strides": 2, "padding": "same"}
+    with pytest.raises(Inexpressible, match="input_size: torch says it one way for"):
+        translate("keras", "torch", **layer)
+    assert translate("keras", "torch", **layer, input_size=(8, 8)).pad == ((0, 1), (0, 1))
+    assert translate("keras", "torch", **layer, input_size=(9, 9)).pad is None
+    up = translate("keras", "torch", **layer, transposed=True)
+    assert up.crop == ((0, 1), (0, 1)) and "for every size" in up.report
+    assert str(up) == up.report
+
+
+def test_without_a_size_every_remainder_is_asked():
+    """A high padding matters for one remainder of a hundred."""
+    layer = {"kernel_shape": [3], "strides": [100], "pads": [0, 1]}
+    with pytest.raises(Inexpressible, match="input_size: torch says it one way"):
+        translate("onnx", "torch", **layer)
+    assert translate("onnx", "torch", **layer, input_size=302).pad == ((0, 1),)
+    with pytest.raises(Inexpressible, match="input_size: expected one beside strides of"):
+        translate("torch", "onnx", kernel_size=3, stride=2**40)
+    crop = {"window_strides": (1,), "padding": [(-1000000, 0)]}
+    assert translate("jax", "torch", kernel_size=(3,), **crop).pad == ((-1000000, 0),)
+
+
+def test_a_word_that_serves_every_size_is_found():
+    """On even sizes k = s = 2 is valid and same at once, on odd ones only what it was called."""
+    layer = {"kernel_size": (2, 2), "strides": 2}
+    for word in ("same", "valid"):
+        found = translate("keras", "tensorflow", **layer, padding=word)
+        assert found.arguments["padding"] == word.upper()
+    found = translate("torch", "keras", kernel_size=(2, 2), stride=2)
+    assert found.arguments["padding"] == "valid"
+
+
+def test_what_translate_refuses():
+    with pytest.raises(TypeError, match="transposed: expected a bool"):
+        translate("keras", "torch", kernel_size=3, transposed="no")
+    for framework in ("torch", "keras", "tensorflow"):
+        with pytest.raises(ValueError, match="1 to 3 |3 axes"):
+            translate("onnx", framework, kernel_shape=[1] * 4)

@@ -217,6 +217,8 @@ def test_alignment_shift(a, b):
     assert b.adjoint.alignment_shift(a.adjoint) == (middles[0] - middles[1],)
     with pytest.raises(ValueError, match="other: expected .* transposed=False"):
         a.alignment_shift(b.adjoint)
+    with pytest.raises(TypeError, match="other: expected a ConvGeometry"):
+        a.alignment_shift(3)
 
 
 @given(geometries())

@@ -104,6 +104,26 @@ def test_depthwise_and_dense_partitions(groups, width):
     assert not partition_of_unity(geometry, kernel)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_kernels_are_judged_by_their_own_rounding(dtype):
+    kernel = bilinear_kernel(1, 1, 10)[:, :, 0, 0]  # fifths, which no half type holds
+    half = kernel.astype(pytest.importorskip("ml_dtypes").bfloat16 if dtype[0] == "b" else dtype)
+    geometry = ConvGeometry.of_transpose((5, 5), 10, strides=5)
+    assert not checkerboard(geometry, half) and partition_of_unity(geometry, half)
+    assert checkerboard(geometry, half.astype("float64"))
+
+
+def test_integers_are_judged_exactly():
+    geometry = ConvGeometry(9, 2, strides=2)
+    assert checkerboard(geometry, np.array([2**53 + 1, 2**53]))
+    assert not checkerboard(geometry, np.array([2**53 + 1, 2**53 + 1]))
+
+
+def test_paddings_and_dilations_without_bound():
+    geometry = ConvGeometry(9, 3, strides=2, padding=2**70, dilations=2**70 + 1)
+    assert checkerboard(geometry, np.array([1, 2, 4])).sums[:, 0, 0].tolist() == [5, 2]
+
+
 def test_what_is_refused():
     geometry = ConvGeometry(9, 3, in_channels=2, out_channels=2)
     with pytest.raises(ValueError, match=r"kernel: expected shape \(3, 2, 2\), got \(3,\)"):
@@ -114,5 +134,16 @@ def test_what_is_refused():
         checkerboard(ConvGeometry(9, 3, strides=2**62))
     with pytest.raises(ValueError, match="bytes"):
         checkerboard(ConvGeometry(9, 2**50))
+    with pytest.raises(ValueError, match="bytes"):
+        large = ConvGeometry(9, 3, strides=2**40, in_channels=2, out_channels=2)
+        partition_of_unity(large, np.ones((3, 2, 2)))
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="kernel: expected finite numbers"):
+            checkerboard(ConvGeometry(9, 3), np.array([1, bad, 1]))
+    for call in (checkerboard, partition_of_unity):
+        with pytest.raises(TypeError, match="geometry: expected a ConvGeometry"):
+            call(3, np.ones(3))
     other = ConvGeometry(9, 3, in_channels=1, out_channels=2)
     assert not partition_of_unity(other, np.ones((3, 1, 2)))
+    other = ConvGeometry(9, 1, groups=2, in_channels=2, out_channels=4)
+    assert not partition_of_unity(other, np.ones((1, 1, 4)))

@@ -1,6 +1,8 @@
 """The README says what is so: its commands, its table, its picture."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+
+from convarith.__main__ import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,6 +29,15 @@ def test_it_opens_with_the_picture():
     with PIL.Image.open(ROOT / "docs" / "demo.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 20
     assert README.index("![") < README.index("pip install")
+
+
+def test_the_console_shows_what_the_commands_print(capsys):
+    blocks = re.findall(r"^```console\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    commands = re.findall(r"^\$ python -m convarith (.*)\n((?:[^$].*\n)*)", "".join(blocks), re.M)
+    assert len(commands) >= 5
+    for command, output in commands:
+        assert main(shlex.split(command)) == 0
+        assert capsys.readouterr().out == output
 
 
 def run(*arguments):

@@ -7,8 +7,17 @@ torch, to the argument names, defaults, layouts and refusals; `tensorflow`, `ker
 layer from one to another. None of the frameworks is needed.
 """
 
-from . import torch
+from . import jax, keras, onnx, tensorflow, torch
 from .inexpressible import Inexpressible
 from .translation import Translation, translate
 
-__all__ = ["Inexpressible", "Translation", "torch", "translate"]
+__all__ = [
+    "Inexpressible",
+    "Translation",
+    "jax",
+    "keras",
+    "onnx",
+    "tensorflow",
+    "torch",
+    "translate",
+]

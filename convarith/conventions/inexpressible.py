@@ -89,19 +89,31 @@ def _checked(
 ) -> dict[str, Any]:
     arguments = candidate(geometry)
     try:
-        again = read(
-            geometry.input_size,
-            geometry.kernel_size,
-            transposed=geometry.transposed,
-            in_channels=geometry.in_channels,
-            out_channels=geometry.out_channels,
-            **({"groups": geometry.groups} | arguments),
-        )
+        again = read_back(geometry, arguments, read)
     except ValueError as error:
         raise Inexpressible(str(error)) from None
-    if again.output_shape != geometry.output_shape or again.crops != geometry.crops:
+    if not same_map(again, geometry):
         raise Inexpressible(f"{written(arguments)} is another map: {again} for {geometry}")
     return arguments
+
+
+def read_back(
+    geometry: ConvGeometry, arguments: dict[str, Any], read: Callable[..., ConvGeometry]
+) -> ConvGeometry:
+    """Return the geometry of a framework's arguments on the sizes and channels of `geometry`."""
+    return read(
+        geometry.input_size,
+        geometry.kernel_size,
+        transposed=geometry.transposed,
+        in_channels=geometry.in_channels,
+        out_channels=geometry.out_channels,
+        **({"groups": geometry.groups} | arguments),
+    )
+
+
+def same_map(a: ConvGeometry, b: ConvGeometry) -> bool:
+    """Whether two geometries of the same kernel, strides and input have the same matrix."""
+    return (a.output_shape, a.crops) == (b.output_shape, b.crops)
 
 
 def _without_padding(
@@ -113,8 +125,11 @@ def _without_padding(
         for name in ("strides", "dilations", "groups", "in_channels", "out_channels")
     }
     if geometry.transposed:
-        crop = geometry.crops
         full = ConvGeometry.of_transpose(geometry.input_size, geometry.kernel_size, **options)
+        crop = tuple(
+            (low - had_low, high - had_high)  # the uncropped one has some where it is empty
+            for (low, high), (had_low, had_high) in zip(geometry.crops, full.crops, strict=True)
+        )
         return (full.adjoint if any(map(any, crop)) else None), None, crop
     pad = geometry.padding
     size = [i + low + high for i, (low, high) in zip(geometry.input_size, pad, strict=True)]

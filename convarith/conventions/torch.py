@@ -77,6 +77,8 @@ def geometry_of(
     (32,)
     """
     rank = spatial_rank(input_size=input_size, kernel_size=kernel_size)
+    if rank > 3:
+        raise ValueError(f"input_size: expected 1 to 3 spatial axes, got {rank}")
     sizes = per_axis("input_size", input_size, rank, minimum=1)
     kernels = per_axis("kernel_size", kernel_size, rank, minimum=1)
     steps = _per_axis("stride", stride, rank, minimum=1)
@@ -114,7 +116,7 @@ def geometry_of(
 def _per_axis(name: str, value: Any, rank: int, *, minimum: int) -> tuple[int, ...]:
     """Return one integer an axis; torch takes a list of one for all axes."""
     if is_sequence(value) and len(value) == 1:
-        value = value[0]
+        value = integer(name, value[0], minimum=minimum)
     return per_axis(name, value, rank, minimum=minimum)
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-import itertools
 from typing import Any
 
 from ..geometry import ConvGeometry
-from ..validate import PerAxis, is_sequence, one_of, per_axis
-from .inexpressible import Inexpressible, Pairs, written
+from ..validate import PerAxis, one_of, spatial_rank
+from .inexpressible import Inexpressible, Pairs, read_back, same_map, written
 from .layout import Spelling, permutation
 
 #: Parameters of a module's ``geometry_of`` that are not the framework's arguments.
 _SHAPES = ("input_size", "kernel_size", "transposed", "in_channels", "out_channels")
+#: How many sizes are tried where none is given: one a remainder by the strides.
+MOST_SIZES = 1000
 FRAMEWORKS = ("tensorflow", "keras", "torch", "jax", "onnx")
 
 
@@ -31,10 +32,11 @@ class Translation:
     pad, crop : tuple of (int, int) or None
         What to pad the input by before, or to take off the output after, ``(low, high)`` an
         axis, where the arguments alone cannot say it.
-    kernel_axes : tuple of int
-        ``kernel.transpose(kernel_axes)`` is the kernel as the other framework wants it ...
+    array_axes, kernel_axes : tuple of int
+        ``x.transpose(array_axes)`` and ``kernel.transpose(kernel_axes)`` are the arrays as the
+        other framework wants them.
     kernel_flipped : bool
-        ... once its spatial axes are reversed, where this says so.
+        Whether the kernel's spatial axes are to be reversed as well.
     report : str
         All of it in a sentence; ``str(translation)`` is the same.
     """
@@ -43,6 +45,7 @@ class Translation:
     arguments: dict[str, Any]
     pad: Pairs | None
     crop: Pairs | None
+    array_axes: tuple[int, ...]
     kernel_axes: tuple[int, ...]
     kernel_flipped: bool
     report: str
@@ -99,6 +102,8 @@ def translate(
     """
     for name, value in (("source", source), ("target", target)):
         one_of(name, value, FRAMEWORKS)
+    if not isinstance(transposed, bool):
+        raise TypeError(f"transposed: expected a bool, got {transposed!r}")
     there, here = _module(source), _module(target)
     known = [n for n in inspect.signature(there.geometry_of).parameters if n not in _SHAPES]
     for name in arguments:
@@ -131,7 +136,7 @@ def translate(
         geometry, *found = answer(input_size)
         sizes = f"{_times(geometry.input_size)} to {_times(geometry.output_size)}"
     else:
-        geometry, *found = _for_every_size(answer, kernel_size, target)
+        geometry, *found = _for_every_size(answer, kernel_size, target, here.geometry_of)
         sizes = "every size"
     spellings = (
         there.spelling(geometry.rank, transposed=transposed, **arguments),
@@ -144,32 +149,57 @@ def _module(framework: str) -> Any:
     return importlib.import_module(f".{framework}", __package__)
 
 
-def _for_every_size(answer: Any, kernel_size: PerAxis, target: str) -> tuple[Any, ...]:
+def _for_every_size(answer: Any, kernel_size: PerAxis, target: str, read: Any) -> tuple[Any, ...]:
     """Return the answer that is the same for every remainder of the size by the strides."""
-    rank = len(kernel_size) if is_sequence(kernel_size) else 1
-    kernels = per_axis("kernel_size", kernel_size, rank, minimum=1)
-    geometry, *_ = answer((64 * max(kernels),) * rank)
+    rank = spatial_rank(kernel_size=kernel_size)
+    geometry = _of_a_large_size(answer, rank)
     steps = geometry.strides
-    # Beyond the kernel's span only the size modulo the stride enters into a padding, and SAME's
-    # total falls with the remainder: the ends and a few between tell whether it is one.
+    # Beyond the kernel's span and all paddings only the size modulo the stride enters.
     bases = [
-        s * -(-(ke + 2 * s) // s)
-        for s, ke in zip(steps, geometry.effective_kernel_size, strict=True)
+        a.stride * (2 + (a.effective_kernel + abs(a.low) + abs(a.high)) // a.stride)
+        for a in geometry.axes
     ]
+    if sum(steps) > MOST_SIZES:
+        raise Inexpressible(f"input_size: expected one beside strides of {steps}, got none")
     answers = []
     for axis, (base, s) in enumerate(zip(bases, steps, strict=True)):
-        for remainder in range(s) if s <= 64 else (0, 1, s // 2, s - 1):
+        for remainder in range(s):
             size = list(bases)
             size[axis] = base + remainder
             answers.append(answer(tuple(size)))
-    for found, other in itertools.pairwise(answers):
-        if found[1:] != other[1:]:
-            raise Inexpressible(
-                f"input_size: {target} says it one way for {found[0].input_size} "
-                f"({_said(*found[1:])}), another for {other[0].input_size} ({_said(*other[1:])}); "
-                "give the size"
-            )
-    return answers[0]
+    for found in answers:
+        if all(_serves(found[1:], other, read) for other in answers):
+            return found
+    found, other = answers[0], next(other for other in answers if other[1:] != answers[0][1:])
+    raise Inexpressible(
+        f"input_size: {target} says it one way for {found[0].input_size} ({_said(*found[1:])}), "
+        f"another for {other[0].input_size} ({_said(*other[1:])}); give the size"
+    )
+
+
+def _serves(found: tuple[Any, ...], other: tuple[Any, ...], read: Any) -> bool:
+    """Whether what was found for one size does for another, be it said differently there."""
+    arguments, pad, crop = found
+    if found == other[1:]:
+        return True
+    if pad or crop:
+        return False
+    try:
+        return same_map(read_back(other[0], arguments, read), other[0])
+    except ValueError:
+        return False
+
+
+def _of_a_large_size(answer: Any, rank: int) -> ConvGeometry:
+    """Return the geometry of a size that no kernel and no crop exceeds, if there is one."""
+    for size in (2**16, 2**32):
+        try:
+            return answer((size,) * rank)[0]
+        except Inexpressible:
+            raise
+        except ValueError:
+            continue
+    return answer((2**62,) * rank)[0]
 
 
 def _said(arguments: dict[str, Any], pad: Pairs | None, crop: Pairs | None) -> str:
@@ -193,24 +223,28 @@ def _reported(
 ) -> Translation:
     """Return the translation with its sentence."""
     (theirs, ours), (source, target) = spellings, frameworks
-    order = permutation(theirs.kernel, ours.kernel, geometry.rank)
     flip = theirs.flipped != ours.flipped
-    if order == tuple(range(geometry.rank + 2)):
-        kernel = "the kernel keeps its axes"
-    else:
-        kernel = f"the kernel becomes kernel.transpose{order}"
+    arrays = permutation(theirs.array, ours.array, geometry.rank)
+    kernels = permutation(theirs.kernel, ours.kernel, geometry.rank)
+    moves = [
+        f"{name} becomes {name}.transpose{axes}"
+        for name, axes in (("x", arrays), ("kernel", kernels))
+        if axes != tuple(range(geometry.rank + 2))
+    ]
     if flip:
-        kernel += ", its spatial axes reversed"
+        moves.append("the kernel's spatial axes are reversed")
+    moved = " and ".join(moves) or "the arrays keep their axes"
     report = (
-        f"{source} {theirs.function}({written(given)}) with a {_times(geometry.kernel_size)} "
-        f"kernel is, for {sizes}, {target} {ours.function}({written(arguments)})"
+        f"{source} {theirs.function}({written(given)}) with a kernel of "
+        f"{_times(geometry.kernel_size)} is, for {sizes}, "
+        f"{target} {ours.function}({written(arguments)})"
     )
     if pad is not None:
         report += f" of the input padded by {pad} (low, high an axis)"
     if crop is not None:
         report += f" with its output cropped by {crop} (low, high an axis)"
-    report += f"; {kernel}."
-    return Translation(ours.function, arguments, pad, crop, order, flip, report)
+    report += f"; {moved}."
+    return Translation(ours.function, arguments, pad, crop, arrays, kernels, flip, report)
 
 
 def _times(sizes: tuple[int, ...]) -> str:
