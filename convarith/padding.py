@@ -13,7 +13,7 @@ Padding: TypeAlias = (
     | SupportsIndex
     | Sequence[SupportsIndex | tuple[SupportsIndex, SupportsIndex]]
 )
-PADDING_WORDS = ("VALID", "SAME", "SAME_LOWER")
+PADDING_WORDS: tuple[str, ...] = ("VALID", "SAME", "SAME_LOWER")
 
 
 def parse_padding(padding: object, rank: int) -> str | tuple[tuple[int, int], ...]:

@@ -187,6 +187,25 @@ def test_a_word_that_serves_every_size_is_found():
         assert found.arguments["padding"] == word.upper()
     found = translate("torch", "keras", kernel_size=(2, 2), stride=2)
     assert found.arguments["padding"] == "valid"
+    for target, pads in (("jax", ((1, 1),) * 2), ("tensorflow", ((0, 0), (1, 1), (1, 1), (0, 0)))):
+        found = translate("torch", target, kernel_size=(4, 4), stride=2, padding=1)
+        assert found.arguments["padding"] == pads
+
+
+def test_a_transpose_written_as_a_plain_call():
+    """JAX's lhs_dilation: the target's call is a transposed one, of the flipped kernel."""
+    layer = {"window_strides": (1, 1), "lhs_dilation": (2, 2), "padding": [(1, 2), (1, 2)]}
+    found = translate("jax", "torch", kernel_size=(3, 3), **layer)
+    assert found.function == "conv_transpose2d" and found.kernel_flipped
+    rng = np.random.default_rng(0)
+    x = small_integers(rng, (1, 2, 5, 6), "float64")
+    kernel = small_integers(rng, (4, 2, 3, 3), "float64")
+    expected = module("jax").conv_general_dilated(x, kernel, **layer)
+    weights = kernel[:, :, ::-1, ::-1].transpose(found.kernel_axes)
+    result = module("torch").conv_transpose2d(x, weights, **found.arguments)
+    np.testing.assert_array_equal(result, expected)
+    with pytest.raises(Inexpressible, match="transposed: jax writes"):
+        translate("jax", "torch", kernel_size=(3, 3), feature_group_count=2, **layer)
 
 
 def test_what_translate_refuses():

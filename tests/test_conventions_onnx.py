@@ -420,3 +420,25 @@ def test_arguments_are_numbers():
     assert caught.value.crop == ((-1, -1),)
     with pytest.raises(Inexpressible, match="empty"):
         ours.arguments(ConvGeometry.of_transpose(0, 3).adjoint)
+
+
+@pytest.mark.filterwarnings("ignore")  # the collection computes other operators' overflows
+def test_the_standards_own_cases():
+    """Every node test that ONNX ships for the two operators."""
+    from onnx import helper
+    from onnx.backend.test.case.node import collect_testcases
+
+    checked = {"Conv": 0, "ConvTranspose": 0}
+    for case in collect_testcases(None):
+        (node, *others) = case.model.graph.node
+        if others or node.op_type not in checked:
+            continue
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if "auto_pad" in attributes:
+            attributes["auto_pad"] = attributes["auto_pad"].decode()
+        for inputs, (expected,) in case.data_sets:
+            result = our(node.op_type, *inputs, **attributes)
+            assert result.shape == expected.shape and result.dtype == expected.dtype
+            np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-6)
+            checked[node.op_type] += 1
+    assert checked["Conv"] >= 6 and checked["ConvTranspose"] >= 11

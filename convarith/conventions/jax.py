@@ -20,8 +20,6 @@ Source: JAX 0.10.2, ``jax/_src/lax/convolution.py``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +28,7 @@ from ..arrays import numeric
 from ..geometry import ConvGeometry
 from ..padding import PADDING_WORDS, resolve_padding
 from ..validate import integer, is_sequence, one_of, per_axis, spatial_rank
-from .inexpressible import Inexpressible, Pairs, expressed
+from .inexpressible import Inexpressible, Pairs, expressed, read_back, same_map
 from .layout import ARRAY, KERNEL, Spelling, flipped, moved
 from .product import product
 
@@ -264,9 +262,7 @@ def _layouts(dimension_numbers: Any, rank: int, transposed: bool) -> tuple[str, 
     )
 
 
-def arguments(
-    geometry: ConvGeometry, *, transposed: bool = False, words: Sequence[str] = PADDING_WORDS
-) -> dict[str, Any]:
+def arguments(geometry: ConvGeometry, *, transposed: bool = False) -> dict[str, Any]:
     """Return JAX's keyword arguments for a geometry.
 
     Parameters
@@ -275,10 +271,6 @@ def arguments(
     transposed : bool
         Whether to write its transpose, as ``conv_transpose``; so is a transposed geometry
         anyway.
-    words : sequence of str
-        The paddings to say by their name where it gives the same map, the first that does; any
-        other is said in numbers. With strides, what SAME pads for one size is not what it pads
-        for another, so a layer that pads by numbers at every size wants none of the words.
 
     Returns
     -------
@@ -296,17 +288,18 @@ def arguments(
     --------
     >>> arguments(ConvGeometry(8, 3, strides=2, padding="SAME"))
     {'window_strides': (2,), 'padding': 'SAME', 'rhs_dilation': (1,), 'feature_group_count': 1}
-    >>> arguments(ConvGeometry(9, 3, strides=2, padding=1), words=())["padding"]
-    ((1, 1),)
+    >>> arguments(ConvGeometry(8, 3, strides=2, padding=2))["padding"]
+    ((2, 2),)
     >>> arguments(ConvGeometry(8, 3, strides=2, padding=(1,)), transposed=True)
     {'strides': (2,), 'padding': ((1, 2),), 'rhs_dilation': (1,), 'transpose_kernel': True}
     """
-    return expressed(geometry, transposed, partial(_candidate, words=words), geometry_of)
+    return expressed(geometry, transposed, _candidate, geometry_of)
 
 
-def _candidate(geometry: ConvGeometry, words: Sequence[str]) -> dict[str, Any]:
+def _candidate(geometry: ConvGeometry) -> dict[str, Any]:
+    words = PADDING_WORDS
     if geometry.transposed:
-        words = [word for word in words if word != "SAME_LOWER"]
+        words = ("VALID", "SAME")
         padding = tuple(
             (axis.effective_kernel - 1 - axis.low, axis.size + axis.low - _stretched(i, s))
             for axis, i, s in zip(geometry.axes, geometry.input_size, geometry.strides, strict=True)
@@ -335,16 +328,9 @@ def _candidate(geometry: ConvGeometry, words: Sequence[str]) -> dict[str, Any]:
             "feature_group_count": geometry.groups,
         }
     for word in words:
-        same = geometry_of(
-            geometry.input_size,
-            geometry.kernel_size,
-            transposed=geometry.transposed,
-            in_channels=geometry.in_channels,
-            out_channels=geometry.out_channels,
-            **(found | {"padding": word}),
-        )
-        if (same.output_size, same.crops) == (geometry.output_size, geometry.crops):
-            return found | {"padding": word}
+        said = found | {"padding": word}
+        if same_map(read_back(geometry, said, geometry_of), geometry):
+            return said
     return found
 
 

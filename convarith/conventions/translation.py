@@ -140,8 +140,13 @@ def translate(
         sizes = "every size"
     spellings = (
         there.spelling(geometry.rank, transposed=transposed, **arguments),
-        here.spelling(geometry.rank, transposed=transposed, **found[0]),
+        here.spelling(geometry.rank, transposed=geometry.transposed, **found[0]),
     )
+    if geometry.transposed and not transposed and geometry.groups > 1:
+        raise Inexpressible(
+            f"transposed: {source} writes this transpose as a plain call, whose kernel of "
+            f"{geometry.groups} groups no order of axes makes that of a transposed one"
+        )
     return _reported(spellings, (source, target), geometry, arguments, sizes, *found)
 
 
