@@ -39,13 +39,14 @@ def calls(draw, transposed):
         "groups": groups,
     }
     if transposed:
-        arguments["output_padding"] = draw(st.sampled_from((0, 0, 1))) or per_axis("", 0, 1)
+        most = int(np.max(arguments["stride"]) > 1 or np.max(arguments["dilation"]) > 1)
+        arguments["output_padding"] = per_axis("", 0, most)
     elif draw(st.integers(0, 2)) == 0:
         arguments["padding"] = draw(st.sampled_from(("same", "valid", "SAME")))
         if arguments["padding"] == "same" and draw(st.integers(0, 4)):
             arguments["stride"] = 1
     kernel = [draw(st.integers(1, 3)) for _ in range(rank)]
-    size = [draw(st.integers(1 if transposed else 3, 8)) for _ in range(rank)]
+    size = [draw(st.integers(1, 8) if transposed else st.integers(5, 12)) for _ in range(rank)]
     if mistake == "size":
         size[draw(st.integers(0, rank - 1))] = draw(st.integers(0, 2))
     per_group, others = draw(st.integers(1, 2)), draw(st.integers(1, 3))
