@@ -30,6 +30,18 @@ def test_the_products_load_no_heavy_module():
     assert not set(HEAVY) & set(run(code).split())
 
 
+def test_the_conventions_need_no_framework():
+    code = (
+        "import sys, numpy as np\n"
+        "from convarith import conventions as c\n"
+        "c.torch.conv1d(np.ones((1, 1, 4)), np.ones((1, 1, 3)))\n"
+        "c.translate('keras', 'jax', kernel_size=3); c.translate('torch', 'onnx', kernel_size=3)\n"
+        "print(*{m.partition('.')[0] for m in sys.modules})"
+    )
+    heavy = {*HEAVY, "keras", "onnx", "onnxruntime", "ml_dtypes"}
+    assert not heavy & set(run(code).split())
+
+
 def test_it_works_where_numba_is_missing():
     """NumPy arrays go to the reference then."""
     code = (

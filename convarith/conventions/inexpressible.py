@@ -35,9 +35,21 @@ class Inexpressible(ValueError):
     ) -> None:
         self.pad, self.crop, self.arguments = pad, crop, arguments
         if arguments is not None:
-            way = f"pad the input by {pad}" if crop is None else f"crop the output by {crop}"
-            reason = f"{reason}; {way} (low, high an axis) and pass {written(arguments)}"
+            way = f"pad the input by {amounts(pad, 'crops')}"
+            if crop is not None:
+                way = f"crop the output by {amounts(crop, 'extends by zeros')}"
+            reason = f"{reason}; {way} and pass {written(arguments)}"
         super().__init__(reason)
+
+
+def amounts(pairs: Pairs | None, negative: str) -> str:
+    """Return pads or crops with what they mean.
+
+    >>> amounts(((0, 1), (0, -1)), "crops")
+    '((0, 1), (0, -1)) (low, high an axis; a negative amount crops)'
+    """
+    below = pairs is not None and min(map(min, pairs)) < 0
+    return f"{pairs} (low, high an axis{f'; a negative amount {negative}' if below else ''})"
 
 
 def written(arguments: dict[str, Any]) -> str:

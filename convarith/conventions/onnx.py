@@ -195,8 +195,8 @@ def arguments(geometry: ConvGeometry, *, transposed: bool = False) -> dict[str, 
     Traceback (most recent call last):
     ...
     convarith.conventions.inexpressible.Inexpressible: pads: ONNX pads by 0 or more, this is \
-((-1, -1),); pad the input by ((-1, -1),) (low, high an axis) and pass auto_pad='NOTSET', \
-dilations=[1], group=1, kernel_shape=[3], pads=[0, 0], strides=[1]
+((-1, -1),); pad the input by ((-1, -1),) (low, high an axis; a negative amount crops) and pass \
+auto_pad='NOTSET', dilations=[1], group=1, kernel_shape=[3], pads=[0, 0], strides=[1]
     """
     return expressed(geometry, transposed, _candidate, geometry_of)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..geometry import ConvGeometry
 from ..validate import PerAxis, one_of, spatial_rank
-from .inexpressible import Inexpressible, Pairs, read_back, same_map, written
+from .inexpressible import Inexpressible, Pairs, amounts, read_back, same_map, written
 from .layout import Spelling, permutation
 
 #: Parameters of a module's ``geometry_of`` that are not the framework's arguments.
@@ -176,9 +176,9 @@ def _for_every_size(answer: Any, kernel_size: PerAxis, target: str, read: Any) -
         if all(_serves(found[1:], other, read) for other in answers):
             return found
     found, other = answers[0], next(other for other in answers if other[1:] != answers[0][1:])
+    ways = [f"{one[0].input_size} ({written(one[1])}{_beside(*one[2:])})" for one in (found, other)]
     raise Inexpressible(
-        f"input_size: {target} says it one way for {found[0].input_size} ({_said(*found[1:])}), "
-        f"another for {other[0].input_size} ({_said(*other[1:])}); give the size"
+        f"input_size: {target} says it one way for {ways[0]}, another for {ways[1]}; give the size"
     )
 
 
@@ -207,13 +207,13 @@ def _of_a_large_size(answer: Any, rank: int) -> ConvGeometry:
     return answer((2**62,) * rank)[0]
 
 
-def _said(arguments: dict[str, Any], pad: Pairs | None, crop: Pairs | None) -> str:
-    """Return arguments and what is to be done beside them."""
+def _beside(pad: Pairs | None, crop: Pairs | None) -> str:
+    """Return what is to be done beside the call."""
     if pad is not None:
-        return f"{written(arguments)} once the input is padded by {pad}"
+        return f" of the input padded by {amounts(pad, 'crops')}"
     if crop is not None:
-        return f"{written(arguments)} and its output cropped by {crop}"
-    return written(arguments)
+        return f" with its output cropped by {amounts(crop, 'extends by zeros')}"
+    return ""
 
 
 def _reported(
@@ -242,13 +242,8 @@ def _reported(
     report = (
         f"{source} {theirs.function}({written(given)}) with a kernel of "
         f"{_times(geometry.kernel_size)} is, for {sizes}, "
-        f"{target} {ours.function}({written(arguments)})"
+        f"{target} {ours.function}({written(arguments)}){_beside(pad, crop)}; {moved}."
     )
-    if pad is not None:
-        report += f" of the input padded by {pad} (low, high an axis)"
-    if crop is not None:
-        report += f" with its output cropped by {crop} (low, high an axis)"
-    report += f"; {moved}."
     return Translation(ours.function, arguments, pad, crop, arrays, kernels, flip, report)
 
 
