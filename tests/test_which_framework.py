@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from convarith.conventions import tensorflow as ours_tensorflow
+from convarith.conventions import translate
+from convarith.testing import small_integers
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN = "<!-- begin which-framework: written by tests/test_which_framework.py -->\n"
@@ -374,9 +376,55 @@ def with_table(text):
     return f"{before}{BEGIN}\n{table()}\n\n{END}{rest.partition(END)[2]}"
 
 
+@pytest.mark.usefixtures("torch")
 def test_the_table_says_what_the_frameworks_do():
     text = README.read_text(encoding="utf-8")
     assert with_table(text) == text
+
+
+LAYERS = {
+    "the last of TensorFlow's U-Net tutorial": (
+        ("keras", "torch", True),
+        {"kernel_size": (3, 3), "strides": 2, "padding": "same"},
+        ((1, 8, 8, 16), (3, 3, 3, 16)),
+    ),
+    "a generator's in torch's DCGAN tutorial": (
+        ("torch", "keras", True),
+        {"kernel_size": (4, 4), "stride": 2, "padding": 1},
+        ((1, 16, 4, 4), (16, 8, 4, 4)),
+    ),
+    "the first of torchvision's FCN head": (
+        ("torch", "tensorflow", False),
+        {"kernel_size": (3, 3), "padding": 1},
+        ((1, 16, 6, 7), (4, 16, 3, 3)),
+    ),
+}
+
+
+@pytest.mark.usefixtures("torch")
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_real_layer_translated(layer):
+    """Run where it comes from and where it goes, by the frameworks themselves."""
+    (source, target, transposed), arguments, shapes = LAYERS[layer]
+    rng = np.random.default_rng(0)
+    x, kernel = (small_integers(rng, shape, "float32") for shape in shapes)
+    translation = translate(source, target, transposed=transposed, **arguments)
+    arguments = {name: value for name, value in arguments.items() if name != "kernel_size"}
+    there = importlib.import_module(f"convarith.conventions.{source}")
+    name = there.spelling(2, transposed=transposed).function
+    expected = globals()[source](name, x, kernel, **arguments)
+    result = globals()[target](
+        translation.function,
+        x.transpose(translation.array_axes),
+        kernel.transpose(translation.kernel_axes),
+        **translation.arguments,
+    )
+    back = result.transpose(np.argsort(translation.array_axes))
+    if translation.crop is not None:
+        keep = [slice(low, -high or None) for low, high in translation.crop]
+        back = back[:, keep[0], keep[1]] if source == "keras" else back[:, :, keep[0], keep[1]]
+    assert translation.pad is None
+    np.testing.assert_array_equal(back, expected)
 
 
 if __name__ == "__main__":
