@@ -347,15 +347,6 @@ def test_more_than_64_bits_are_refused(jax, agree):
     compare(jax, agree, "conv", operands, (1,), "VALID")
 
 
-def test_words_are_said_on_request():
-    same, one = (ConvGeometry(9, 3, strides=2, padding=padding) for padding in ("SAME", 1))
-    assert same == one and ours.arguments(one)["padding"] == "SAME"
-    assert ours.arguments(one, words=("SAME_LOWER",))["padding"] == "SAME_LOWER"
-    for size in (8, 9):
-        one = ConvGeometry(size, 3, strides=2, padding=1)
-        assert ours.arguments(one, words=())["padding"] == ((1, 1),)
-
-
 def test_precisions(jax, agree):
     Precision = jax.lax.Precision
     for precision in (Precision.HIGH, (Precision.HIGH, Precision.DEFAULT), "fastest", 3, "HIGHEST"):
