@@ -53,7 +53,7 @@ def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
         isinstance(value, Iterable)
         and hasattr(value, "__len__")
         and hasattr(value, "__getitem__")
-        and not isinstance(value, (str, bytes, dict))
+        and not isinstance(value, (str, bytes, bytearray, memoryview, dict))
         and getattr(value, "ndim", 1) > 0
     )
 

@@ -17,6 +17,8 @@ hypothesis.settings.load_profile("default")
 
 examples = 0
 agreements = collections.Counter()
+#: How each of our refusals begins: with the argument, perhaps with an index; or Python's own.
+NAMED = re.compile(r"[A-Za-z_]+(\[\d+\])?: |\w+\(\) got an unexpected keyword argument")
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
@@ -33,8 +35,9 @@ def agree():
         try:
             expected = np.asarray(theirs())
         except refusals as error:
-            with pytest.raises((TypeError, ValueError)):
+            with pytest.raises((TypeError, ValueError)) as caught:
                 pytest.fail(f"{framework} refuses ({error}), we give shape {ours().shape}")
+            assert NAMED.match(str(caught.value)), f"names no argument: {caught.value}"
             agreements[framework, "refusals"] += 1
             return
         actual = ours()

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from convarith import ConvGeometry
+from convarith import ConvGeometry, conv, conv_transpose
 from convarith.conventions import jax as ours
-from convarith.testing import small_integers
+from convarith.testing import geometries, small_integers
 
 pytestmark = pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")  # a stride of 0
 
@@ -190,6 +190,34 @@ def test_conv_general_dilated(jax, agree, call):
 @given(calls(transposed=True))
 def test_conv_transpose(jax, agree, call):
     compare_drawn(jax, agree, call)
+
+
+@settings(max_examples=max(1, settings().max_examples // 10))
+@given(geometries(max_size=8), st.booleans(), st.integers(0, 2**32 - 1))
+def test_arguments_are_those_of_jax(jax, geometry, transposed, seed):
+    """JAX itself takes them, and gives what the geometry's map gives."""
+    assume(geometry.groups == 1 or not transposed)
+    assume(0 not in geometry.input_size and 0 not in geometry.output_size)
+    arguments = ours.arguments(geometry, transposed=transposed)
+    pads = arguments["padding"]
+    if transposed and not isinstance(pads, str):
+        steps = (1,) * geometry.rank
+        assume(not aborts(arguments, geometry.kernel_size, pads, steps, geometry.strides))
+    rng = np.random.default_rng(seed)
+    kernel = small_integers(rng, geometry.kernel_shape, "float64")
+    shape = geometry.output_shape if transposed else geometry.input_shape
+    x = small_integers(rng, (1, *shape), "float64")
+    options = {name: getattr(geometry, name) for name in ("strides", "dilations", "groups")}
+    options["padding"] = geometry.padding
+    with jax.enable_x64(True):
+        if transposed:
+            theirs = np.asarray(jax.lax.conv_transpose(x, kernel, **arguments))
+            expected = conv_transpose(x, kernel, output_size=geometry.input_size, **options)
+        else:
+            operands = (np.moveaxis(x, -1, 1), np.moveaxis(kernel, (-1, -2), (0, 1)))
+            theirs = np.asarray(jax.lax.conv_general_dilated(*operands, **arguments))
+            theirs, expected = np.moveaxis(theirs, 1, -1), conv(x, kernel, **options)
+    np.testing.assert_array_equal(theirs, expected)
 
 
 def arrays(*shapes, dtype="float32"):

@@ -356,7 +356,7 @@ def test_dtypes(keras):
         for dtype in ("int64", "uint8", "complex64", "bool"):
             a, b = x.astype(dtype), kernel.astype(dtype)
             refused(keras, name, a, b, "inputs: expected (one of|integers)")
-        refused(keras, name, x, kernel.astype("float64"), "kernel: expected inputs' dtype")
+        refused(keras, name, x, kernel.astype("float64"), "kernel: expected the dtype of inputs, ")
     a, b = x.astype("int32"), kernel.astype("int32")
     for name in names[:2]:
         both(keras, name, a, b)

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from convarith import ConvGeometry
+from convarith import ConvGeometry, conv, conv_transpose
 from convarith.conventions import Inexpressible
 from convarith.conventions import torch as ours
-from convarith.testing import small_integers
+from convarith.testing import geometries, small_integers
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 
@@ -190,6 +190,41 @@ def test_same_pads_the_odd_one_high(torch):
     kernel = np.array([[[1.0, 10.0]]])
     assert both(torch, "conv1d", Y, kernel, padding="same").tolist() == [[[21, 32, 3]]]
     assert "strides of 1" in refused(torch, "conv1d", Y, kernel, padding="same", stride=2)
+
+
+@given(geometries(max_size=8), st.booleans(), st.integers(0, 2**32 - 1))
+def test_arguments_are_those_of_torch(torch, geometry, transposed, seed):
+    """torch itself takes them, and gives what the geometry's map gives."""
+    try:
+        arguments = ours.arguments(geometry, transposed=transposed)
+    except Inexpressible as error:
+        assume(error.arguments is not None)
+        geometry = ConvGeometry(4, 3, strides=2, padding=2)
+        arguments = ours.arguments(geometry, transposed=transposed)
+    rng = np.random.default_rng(seed)
+    kernel = small_integers(rng, geometry.kernel_shape, "float64")
+    shape = geometry.output_shape if transposed else geometry.input_shape
+    x = small_integers(rng, (1, *shape), "float64")
+    options = {name: getattr(geometry, name) for name in ("strides", "dilations", "groups")}
+    if transposed:
+        size = geometry.input_size
+        expected = conv_transpose(x, kernel, padding=geometry.padding, output_size=size, **options)
+    else:
+        expected = conv(x, kernel, padding=geometry.padding, **options)
+    name = ours.spelling(geometry.rank, transposed=transposed).function
+    operands = (np.moveaxis(x, -1, 1), np.moveaxis(kernel, (-1, -2), (0, 1)))
+    tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in operands)
+    theirs = getattr(torch.nn.functional, name)(*tensors, **arguments).numpy()
+    np.testing.assert_array_equal(np.moveaxis(theirs, 1, -1), expected)
+
+
+def test_a_bias_of_another_dtype_and_longdouble_are_refused():
+    with pytest.raises(TypeError, match="bias: expected the dtype of input, float64, got float32"):
+        ours.conv_transpose1d(Y, K3, np.ones(1, "float32"))
+    with pytest.raises(TypeError, match="input: expected one of float16, "):
+        ours.conv1d(Y.astype("longdouble"), K3.astype("longdouble"))
+    swapped = Y.astype(Y.dtype.newbyteorder())
+    np.testing.assert_array_equal(ours.conv1d(swapped, K3), ours.conv1d(Y, K3))
 
 
 def test_arguments_name_the_pad_or_crop():

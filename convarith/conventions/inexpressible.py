@@ -79,6 +79,10 @@ def expressed(
     read : callable
         The framework's ``geometry_of``: the candidate must read back as the same map.
     """
+    if not isinstance(geometry, ConvGeometry):
+        raise TypeError(f"geometry: expected a ConvGeometry, got {geometry!r}")
+    if not isinstance(transposed, bool):
+        raise TypeError(f"transposed: expected a bool, got {transposed!r}")
     wanted = geometry.convolution.adjoint if transposed else geometry
     try:
         return _checked(wanted, candidate, read)

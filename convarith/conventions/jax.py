@@ -24,19 +24,22 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import numeric
 from ..geometry import ConvGeometry
 from ..padding import PADDING_WORDS, resolve_padding
 from ..validate import integer, is_sequence, one_of, per_axis, spatial_rank
 from .inexpressible import Inexpressible, Pairs, expressed, read_back, same_map
 from .layout import ARRAY, KERNEL, Spelling, flipped, moved
-from .product import product
+from .product import operands, product
 
 __all__ = [
     *("conv", "conv_general_dilated", "conv_transpose", "conv_with_general_padding"),
     *("arguments", "geometry_of", "spelling"),
 ]
 
+DTYPES = (
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
+)
 PRECISIONS = (
     *("default", "fastest", "bfloat16", "high", "bfloat16_3x", "tensorfloat32"),
     *("highest", "float32"),
@@ -49,7 +52,7 @@ def geometry_of(
     input_size: Any,
     kernel_size: Any,
     *,
-    padding: Any,
+    padding: Any = None,
     transposed: bool = False,
     in_channels: int = 1,
     out_channels: int = 1,
@@ -363,15 +366,11 @@ def _call(
     batch_group_count: int = 1,
     **arguments: Any,
 ) -> np.ndarray:
-    lhs, rhs = numeric("lhs", lhs), numeric("rhs", rhs)
+    lhs, rhs = operands(DTYPES, lhs=lhs, rhs=rhs)
     if lhs.ndim != rhs.ndim or lhs.ndim < 3:
         raise ValueError(
             f"rhs: expected as many axes as lhs, at least 3, got {rhs.shape} and {lhs.shape}"
         )
-    if lhs.dtype.name in ("longdouble", "clongdouble", "float128", "complex256"):
-        raise TypeError(f"lhs: expected at most 64 bits a number, got {lhs.dtype}")
-    if lhs.dtype != rhs.dtype:
-        raise TypeError(f"rhs: expected lhs's dtype {lhs.dtype}, got {rhs.dtype}")
     _check_precision(precision)
     dtype = _preferred(lhs.dtype, preferred_element_type)
     rank = lhs.ndim - 2
@@ -426,7 +425,7 @@ def _preferred(dtype: np.dtype, preferred: Any) -> np.dtype:
     """Return the dtype that the operands are converted to before anything is summed."""
     try:
         wanted = dtype if preferred is None else np.dtype(preferred)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise TypeError(f"preferred_element_type: expected a dtype ({error})") from None
     kind, other = ("f" if d.name == "bfloat16" else d.kind for d in (dtype, wanted))
     allowed, largest = {"i": ("if", 8), "u": ("iuf", 8), "f": ("f", 8), "c": ("c", 16)}[kind]

@@ -27,12 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import numeric
 from ..geometry import ConvGeometry
 from ..validate import integer, is_sequence, one_of, per_axis, spatial_rank
 from .inexpressible import Inexpressible, expressed
 from .layout import ARRAY, Spelling, moved
-from .product import product
+from .product import operands, product
 
 __all__ = ["arguments", "conv", "conv_transpose", "depthwise_conv", "geometry_of", "spelling"]
 
@@ -414,7 +413,9 @@ def depthwise_conv(
 
 def _call(name: str, inputs: Any, kernel: Any, data_format: Any, **arguments: Any) -> np.ndarray:
     array, transposed = _array(data_format), name == "conv_transpose"
-    inputs, kernel = numeric("inputs", inputs), numeric("kernel", kernel)
+    takes_integers = name != "depthwise_conv" and getattr(inputs, "ndim", 0) < 5
+    dtypes = (*FLOATS, "int32") if takes_integers else FLOATS
+    inputs, kernel = operands(dtypes, inputs=inputs, kernel=kernel)
     most = 2 if name == "depthwise_conv" else 3
     if not 1 <= inputs.ndim - 2 <= most:
         raise ValueError(f"inputs: expected 1 to {most} spatial axes, got shape {inputs.shape}")
@@ -422,7 +423,6 @@ def _call(name: str, inputs: Any, kernel: Any, data_format: Any, **arguments: An
         raise ValueError(
             f"kernel: expected {inputs.ndim} axes, none of them empty, got shape {kernel.shape}"
         )
-    _check_dtypes(name, inputs, kernel)
     x = moved(inputs, array, ARRAY)
     c_in, (*sizes, first, last) = x.shape[-1], kernel.shape
     if transposed:
@@ -442,12 +442,3 @@ def _call(name: str, inputs: Any, kernel: Any, data_format: Any, **arguments: An
     made = read(x.shape[1:-1], sizes, transposed=transposed, **channels, **arguments)
     result = product(made, x, kernel.reshape(made.kernel_shape))
     return moved(result, ARRAY, array)
-
-
-def _check_dtypes(name: str, inputs: np.ndarray, kernel: np.ndarray) -> None:
-    takes_integers = name != "depthwise_conv" and inputs.ndim < 5
-    dtypes = (*FLOATS, "int32") if takes_integers else FLOATS
-    if inputs.dtype.name not in dtypes:
-        raise TypeError(f"inputs: expected one of {', '.join(dtypes)} here, got {inputs.dtype}")
-    if kernel.dtype != inputs.dtype:
-        raise TypeError(f"kernel: expected inputs' dtype {inputs.dtype}, got {kernel.dtype}")

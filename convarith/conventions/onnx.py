@@ -8,7 +8,7 @@ begin is ``t//2`` for SAME_UPPER, but ``t - t//2`` for every other ``auto_pad``,
 Refused: dtypes other than the standard's, operands of different ones, ``pads`` beside an
 ``auto_pad``, an output padding of the stride or more (the standard says "stride/dilation"; its
 evaluator and ONNX Runtime refuse it for any dilation), attributes that are no lists of the right
-length; zero channels, which ONNX Runtime takes.
+length; zero channels, and an empty ``auto_pad``, both of which ONNX Runtime takes.
 
 Where ONNX Runtime departs from the standard, the standard is followed, as its reference
 evaluator reads it. In ConvTranspose, where ``t < 0``, it takes ``t = 0``: it gives SAME a smaller
@@ -24,18 +24,19 @@ had the halves of ``t`` exchanged), its reference evaluator, and ONNX Runtime 1.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from ..arrays import numeric
 from ..geometry import ConvGeometry
 from ..validate import integer, is_sequence, one_of, per_axis, spatial_rank
 from .inexpressible import Inexpressible, expressed
-from .layout import ARRAY, KERNEL, Spelling, moved
-from .product import product
+from .layout import Spelling
+from .product import called, check_bias, operands
 
-__all__ = ["arguments", "conv", "conv_transpose", "geometry_of", "spelling"]
+__all__ = ["arguments", "conv", "conv_transpose", "geometry_of", "spelling", "words"]
 
 FLOATS = ("bfloat16", "float16", "float32", "float64")
 SAME = ("SAME_UPPER", "SAME_LOWER")
@@ -233,6 +234,25 @@ def _candidate(geometry: ConvGeometry) -> dict[str, Any]:
     }
 
 
+def words(geometry: ConvGeometry) -> Iterator[dict[str, Any]]:
+    """Yield attributes that may say the padding of a convolution for every size at once.
+
+    `arguments` writes numbers, which are those of one size. Not where ONNX Runtime reads the word
+    otherwise than the standard: dilated, or with strides beyond the kernel.
+    """
+    steps, spans = geometry.strides, geometry.effective_kernel_size
+    if geometry.transposed or max(geometry.dilations) > 1 or any(map(operator.gt, steps, spans)):
+        return
+    for word in SAME:
+        yield {
+            "auto_pad": word,
+            "dilations": list(geometry.dilations),
+            "group": geometry.groups,
+            "kernel_shape": list(geometry.kernel_size),
+            "strides": list(steps),
+        }
+
+
 def spelling(rank: int, *, transposed: bool = False, **arguments: Any) -> Spelling:
     """Return the function's name and the axes of its arrays and its kernel."""
     if transposed:
@@ -373,15 +393,8 @@ def conv_transpose(
 
 
 def _call(transposed: bool, X: Any, W: Any, B: Any, **attributes: Any) -> np.ndarray:
-    operands = {"X": numeric("X", X), "W": numeric("W", W)}
-    if B is not None:
-        operands["B"] = numeric("B", B)
-    X, W, B = operands["X"], operands["W"], operands.get("B")
-    if X.dtype.name not in FLOATS:
-        raise TypeError(f"X: expected one of {', '.join(FLOATS)}, got {X.dtype}")
-    for name, operand in operands.items():
-        if operand.dtype != X.dtype:
-            raise TypeError(f"{name}: expected the dtype of X, {X.dtype}, got {operand.dtype}")
+    X, W, *others = operands(FLOATS, X=X, W=W, **({} if B is None else {"B": B}))
+    B = others[0] if others else None
     if X.ndim < 3 or W.ndim != X.ndim:
         raise ValueError(
             f"W: expected as many axes as X, 3 or more, got X {X.shape} and W {W.shape}"
@@ -394,8 +407,7 @@ def _call(transposed: bool, X: Any, W: Any, B: Any, **attributes: Any) -> np.nda
         raise ValueError(
             f"X: expected {expected} >= 1 channels for W {W.shape} and group={group}, got {X.shape}"
         )
-    if B is not None and B.shape != (m,):
-        raise ValueError(f"B: expected shape ({m},), got {B.shape}")
+    check_bias("B", B, m)
     made = geometry_of(
         X.shape[2:],
         W.shape[2:],
@@ -404,6 +416,4 @@ def _call(transposed: bool, X: Any, W: Any, B: Any, **attributes: Any) -> np.nda
         out_channels=m,
         **attributes,
     )
-    _, array, axes = spelling(made.rank, transposed=transposed)[:3]
-    kernel = moved(W, axes, KERNEL[transposed])
-    return moved(product(made, moved(X, array, ARRAY), kernel, B), ARRAY, array)
+    return called(made, spelling(made.rank, transposed=transposed), X, W, B)

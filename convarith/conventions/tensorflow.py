@@ -27,12 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import numeric
 from ..geometry import ConvGeometry
 from ..validate import integer, is_sequence, one_of, per_axis, spatial_rank
 from .inexpressible import Inexpressible, expressed
 from .layout import ARRAY, KERNEL, Spelling, moved
-from .product import product
+from .product import operands, product
 
 __all__ = [
     *("conv1d", "conv2d", "conv3d", "conv1d_transpose", "conv2d_transpose", "conv3d_transpose"),
@@ -182,7 +181,7 @@ def _entries(name: str, value: Any, rank: int, first: bool, *, every: bool) -> t
     if every:
         raise ValueError(f"{name}: expected {rank + 2} entries, one an axis, got {value!r}")
     if is_sequence(value) and len(value) == 1:
-        value = value[0]
+        value = integer(name, value[0], minimum=1)
     return per_axis(name, value, rank, minimum=1)
 
 
@@ -310,18 +309,12 @@ def spelling(
     return Spelling(f"conv{rank}d{suffix}", array, KERNEL[transposed])
 
 
-def _operands(rank: int, input: Any, *, integers: bool, **others: Any) -> tuple[np.ndarray, ...]:
+def _operands(rank: int, integers: bool, **given: Any) -> list[np.ndarray]:
     """Return input and filters, of the dtypes that TensorFlow's operation is defined for."""
-    ((name, filters),) = others.items()
-    input, filters = numeric("input", input), numeric(name, filters)
-    allowed = (*FLOATS, "int32") if integers else FLOATS
-    if input.dtype.name not in allowed:
-        raise TypeError(f"input: expected one of {', '.join(allowed)} here, got {input.dtype}")
-    if filters.dtype != input.dtype:
-        raise TypeError(f"{name}: expected input's dtype {input.dtype}, got {filters.dtype}")
+    input, filters = operands((*FLOATS, "int32") if integers else FLOATS, **given)
     if filters.ndim != rank + 2:
-        raise ValueError(f"{name}: expected {rank + 2} axes, got shape {filters.shape}")
-    return input, filters
+        raise ValueError(f"{[*given][1]}: expected {rank + 2} axes, got shape {filters.shape}")
+    return [input, filters]
 
 
 def _groups(name: str, channels: int, filters: np.ndarray) -> int:
@@ -342,13 +335,15 @@ def _groups(name: str, channels: int, filters: np.ndarray) -> int:
 
 
 def _call(rank: int, transposed: bool, input: Any, filters: Any, **arguments: Any) -> np.ndarray:
-    input, filters = _operands(rank, input, integers=rank < 3, filters=filters)
+    input, filters = _operands(rank, rank < 3, input=input, filters=filters)
     return _computed(rank, transposed, input, filters, **arguments)
 
 
 def _computed(
     rank: int, transposed: bool, input: np.ndarray, filters: np.ndarray, **arguments: Any
 ) -> np.ndarray:
+    if arguments["padding"] is None:  # which geometry_of takes for one left out
+        raise TypeError("padding: expected 'VALID', 'SAME' or pairs, got None")
     array = spelling(rank, transposed=transposed, **arguments).array
     if input.ndim < rank + 2 or (transposed and input.ndim > rank + 2):
         more = "" if transposed else " or more"
@@ -423,7 +418,7 @@ def depthwise_conv2d(
     >>> depthwise_conv2d(x, kernel, (1, 2, 2, 1), "SAME").shape
     (1, 3, 3, 8)
     """
-    input, filter = _operands(2, input, integers=False, filter=filter)
+    input, filter = _operands(2, False, input=input, filter=filter)
     first = _channels_first(data_format, 2, False)
     c = input.shape[1 if first else -1] if input.ndim == 4 else 0
     if c != filter.shape[2] or 0 in filter.shape:

@@ -7,8 +7,9 @@ are computed like all the others. Inputs may come without a batch axis. Nothing 
 Refused, as torch does: operands of different dtypes, negative paddings, ``"same"`` with strides,
 an output padding of ``max(stride, dilation)`` or more, empty spatial axes and empty outputs, and
 integers other than int64 where the call is transposed or dilated. Refused in every case: zero
-channels, which torch's forward gives a wrong shape, and empty outputs of transposed calls, which
-torch takes or refuses as its choice of kernel goes (stride, threads and dtype enter into it).
+channels, which torch's forward gives a wrong shape; empty outputs of transposed calls, which
+torch takes or refuses as its choice of kernel goes (stride, threads and dtype enter into it), and
+a bias of another dtype, which some of its transposed kernels take.
 
 Source: PyTorch 2.13, ``torch.nn.functional`` and ``aten/src/ATen/native/Convolution.cpp``.
 """
@@ -20,18 +21,19 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import numeric
 from ..geometry import ConvGeometry
 from ..validate import integer, is_sequence, one_of, per_axis, spatial_rank
 from .inexpressible import Inexpressible, expressed
-from .layout import ARRAY, KERNEL, Spelling, moved
-from .product import product
+from .layout import Spelling
+from .product import called, check_bias, operands
 
 __all__ = [
     *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
     *("arguments", "geometry_of", "spelling"),
 ]
 
+FLOATS = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+#: All but the last for plain calls without dilations only.
 INTEGERS = ("int8", "uint8", "int16", "int32", "int64")
 
 
@@ -202,7 +204,9 @@ def spelling(rank: int, *, transposed: bool = False, **arguments: Any) -> Spelli
 def _call(
     rank: int, transposed: bool, input: Any, weight: Any, bias: Any, **arguments: Any
 ) -> np.ndarray:
-    input, weight = numeric("input", input), numeric("weight", weight)
+    given = {"input": input, "weight": weight} | ({} if bias is None else {"bias": bias})
+    input, weight, *others = operands((*FLOATS, *INTEGERS), **given)
+    bias = others[0] if others else None
     if weight.ndim != rank + 2:
         raise ValueError(f"weight: expected {rank + 2} axes, got shape {weight.shape}")
     if input.ndim not in (rank + 1, rank + 2):
@@ -220,11 +224,7 @@ def _call(
             f"input: expected {expected} >= 1 channels for a weight of shape {weight.shape} and "
             f"groups={groups}, got shape {input.shape}"
         )
-    operands = {"weight": weight}
-    if bias is not None:
-        operands["bias"] = bias = numeric("bias", bias)
-        if bias.shape != (c_out,):
-            raise ValueError(f"bias: expected shape ({c_out},), got {bias.shape}")
+    check_bias("bias", bias, c_out)
     made = geometry_of(
         x.shape[2:],
         weight.shape[2:],
@@ -233,22 +233,10 @@ def _call(
         out_channels=c_out,
         **arguments,
     )
-    _check_dtypes(input, only_int64=transposed or max(made.dilations) > 1, **operands)
-    _, array, axes = spelling(rank, transposed=transposed)[:3]
-    kernel = moved(weight, axes, KERNEL[transposed])
-    result = moved(product(made, moved(x, array, ARRAY), kernel, bias), ARRAY, array)
+    if transposed or max(made.dilations) > 1:
+        operands((*FLOATS, "int64"), input=input)
+    result = called(made, spelling(rank, transposed=transposed), x, weight, bias)
     return result if x is input else result[0]
-
-
-def _check_dtypes(input: np.ndarray, *, only_int64: bool, **others: np.ndarray) -> None:
-    for name, other in others.items():
-        if other.dtype != input.dtype:
-            raise TypeError(f"{name}: expected input's dtype {input.dtype}, got {other.dtype}")
-    integers = INTEGERS[-1:] if only_int64 else INTEGERS
-    if input.dtype.kind in "iu" and input.dtype.name not in integers:
-        raise TypeError(
-            f"input: of the integers torch takes {', '.join(integers)} here, got {input.dtype}"
-        )
 
 
 def _conv(rank: int) -> Callable[..., np.ndarray]:

@@ -109,6 +109,8 @@ def translate(
     for name in arguments:
         if name not in known:
             raise TypeError(f"{name}: expected an argument of {source}, {', '.join(known)}")
+    if input_size is None and arguments.get("output_shape") is not None:
+        raise ValueError("input_size: expected one beside an output_shape, got none")
     if kernel_size is None:
         kernel_size = arguments.get("kernel_shape")
     if kernel_size is None:
@@ -136,7 +138,7 @@ def translate(
         geometry, *found = answer(input_size)
         sizes = f"{_times(geometry.input_size)} to {_times(geometry.output_size)}"
     else:
-        geometry, *found = _for_every_size(answer, kernel_size, target, here.geometry_of)
+        geometry, *found = _for_every_size(answer, kernel_size, target, here)
         sizes = "every size"
     spellings = (
         there.spelling(geometry.rank, transposed=transposed, **arguments),
@@ -154,7 +156,7 @@ def _module(framework: str) -> Any:
     return importlib.import_module(f".{framework}", __package__)
 
 
-def _for_every_size(answer: Any, kernel_size: PerAxis, target: str, read: Any) -> tuple[Any, ...]:
+def _for_every_size(answer: Any, kernel_size: PerAxis, target: str, here: Any) -> tuple[Any, ...]:
     """Return the answer that is the same for every remainder of the size by the strides."""
     rank = spatial_rank(kernel_size=kernel_size)
     geometry = _of_a_large_size(answer, rank)
@@ -172,8 +174,9 @@ def _for_every_size(answer: Any, kernel_size: PerAxis, target: str, read: Any) -
             size = list(bases)
             size[axis] = base + remainder
             answers.append(answer(tuple(size)))
-    for found in answers:
-        if all(_serves(found[1:], other, read) for other in answers):
+    said_by_words = here.words(geometry) if hasattr(here, "words") else ()
+    for found in (*answers, *((geometry, said, None, None) for said in said_by_words)):
+        if all(_serves(found[1:], other, here.geometry_of) for other in answers):
             return found
     found, other = answers[0], next(other for other in answers if other[1:] != answers[0][1:])
     ways = [f"{one[0].input_size} ({written(one[1])}{_beside(*one[2:])})" for one in (found, other)]
