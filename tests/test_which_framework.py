@@ -297,7 +297,7 @@ ROWS = {
         jax={"padding": "SAME"},
         onnx={"auto_pad": "SAME_UPPER"},
     ),
-    "the same, odd cell low": lambda: convolutions(
+    "convolution of 8, k 3, s 2, SAME_LOWER": lambda: convolutions(
         K3, jax={"padding": "SAME_LOWER"}, onnx={"auto_pad": "SAME_LOWER"}
     ),
     "transpose of 5, k 3, s 2, SAME": lambda: transposes(
@@ -307,17 +307,19 @@ ROWS = {
         jax={"padding": "SAME"},
         onnx={"auto_pad": "SAME_UPPER"},
     ),
-    "the same, odd cell low ": lambda: transposes(K3, onnx={"auto_pad": "SAME_LOWER"}),
-    "SAME to 9 (no slice of 10)": lambda: transposes(
+    "transpose of 5, k 3, s 2, SAME_LOWER": lambda: transposes(
+        K3, jax={"padding": "SAME_LOWER"}, onnx={"auto_pad": "SAME_LOWER"}
+    ),
+    "SAME to 9, which is no slice of 10": lambda: transposes(
         K3,
         tensorflow=output_shape(9),
         keras={"padding": "same", "output_padding": (0, 0)},
         onnx={"auto_pad": "SAME_UPPER", "output_shape": [9, 1]},
     ),
-    "to 10, no word for the padding": lambda: transposes(
+    "to 10 by the output's size alone": lambda: transposes(
         K3, tensorflow=output_shape(10) | {"padding": "VALID"}, onnx={"output_shape": [10, 1]}
     ),
-    "output padding 1": lambda: transposes(
+    "output padding 1 (torch, ONNX: pads 1)": lambda: transposes(
         K3,
         keras={"padding": "same", "output_padding": (1, 0)},
         torch={"padding": (1, 0), "output_padding": (1, 0)},
@@ -346,7 +348,7 @@ ROWS = {
         jax={"padding": "VALID"},
         onnx={"auto_pad": "VALID"},
     ),
-    "and SAME": lambda: transposes(
+    "stride beyond the kernel, k 2, s 3, SAME": lambda: transposes(
         K2,
         stride=3,
         tensorflow=output_shape(15),
@@ -366,7 +368,7 @@ ROWS = {
 
 def table():
     rows = [["trap", *FRAMEWORKS.values()], ["---"] * 6]
-    rows += [[trap.strip(), *row()] for trap, row in ROWS.items()]
+    rows += [[trap, *row()] for trap, row in ROWS.items()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
