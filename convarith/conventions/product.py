@@ -27,7 +27,9 @@ def operands(allowed: Collection[str], **values: Any) -> list[np.ndarray]:
         raise TypeError(f"{first}: expected one of {', '.join(allowed)} here, got {leading.dtype}")
     for name, array in others:
         if array.dtype.newbyteorder("=") != leading.dtype.newbyteorder("="):
-            raise TypeError(f"{name}: expected the dtype of {first}, {leading.dtype}, got {array.dtype}")
+            raise TypeError(
+                f"{name}: expected the dtype of {first}, {leading.dtype}, got {array.dtype}"
+            )
     return list(arrays.values())
 
 
