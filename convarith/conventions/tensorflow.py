@@ -4,8 +4,9 @@ Every call is one `ConvGeometry`. A transposed call is told its `output_shape` a
 convolution of that size pads, so under SAME a smaller output is no slice of a larger one. Groups
 are implied: as many as the filters' channels go into the input's (the output's, transposed).
 
-Refused, as TensorFlow does: operands of different dtypes, and every dtype but float16, bfloat16,
-float32, float64 and, along one or two axes and not depthwise, int32; explicit padding along one or
+Refused, as TensorFlow does: tensors of different dtypes (of NumPy arrays it casts the second, which
+is refused here as well), and every dtype but float16, bfloat16, float32, float64 and, along one or
+two axes and not depthwise, int32; explicit padding along one or
 three axes, and negative padding; inputs so far below the kernel that TensorFlow makes a negative
 size of them, ``i + low + high <= ke - 2*stride`` (up to that they have an empty output). Refused in
 every case: zero channels; strides and dilations that are bools or floats; strides and paddings of
