@@ -6,14 +6,14 @@ are implied: as many as the filters' channels go into the input's (the output's,
 
 Refused, as TensorFlow does: tensors of different dtypes (of NumPy arrays it casts the second, which
 is refused here as well), and every dtype but float16, bfloat16, float32, float64 and, along one or
-two axes and not depthwise, int32; explicit padding along one or
-three axes, and negative padding; inputs so far below the kernel that TensorFlow makes a negative
-size of them, ``i + low + high <= ke - 2*stride`` (up to that they have an empty output). Refused in
-every case: zero channels; strides and dilations that are bools or floats; strides and paddings of
-the batch; depthwise dilations other than two, or with strides, where TensorFlow warns and computes
-what is no convolution; what only oneDNN lets through, in float32. Taken on every machine: what only
-some kernels lack, that is channels first, groups along three axes, dilated or grouped transposes,
-and depthwise strides that differ.
+two axes and not depthwise, int32; explicit padding along one or three axes, and negative padding;
+inputs so far below the kernel that TensorFlow makes a negative size of them, ``i + low + high <= ke
+- 2*stride`` (up to that they have an empty output). Refused in every case: zero channels; strides
+and dilations that are bools or floats; strides and paddings of the batch; depthwise dilations other
+than two, or with strides, where TensorFlow warns and computes what is no convolution; what only
+oneDNN lets through, in float32. Taken on every machine: what only some kernels lack, that is
+channels first, groups along three axes, dilated or grouped transposes, and depthwise strides that
+differ.
 
 Source: TensorFlow 2.21, ``tensorflow/python/ops/nn_ops.py`` and ``nn_impl.py``,
 ``tensorflow/core/framework/common_shape_fns.cc`` and ``core/kernels/conv_grad_shape_utils.cc``.
