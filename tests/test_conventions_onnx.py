@@ -396,11 +396,11 @@ def test_unknown_attributes():
         ours.conv_transpose(X, X, foo=[1])
 
 
-def test_geometry_of_takes_the_kernel_from_either_and_groups_twice():
+def test_geometry_of_takes_the_kernel_from_either():
     said = {"in_channels": 4, "out_channels": 2, "group": 2}
-    made = ours.geometry_of((5, 6), kernel_shape=[3, 2], groups=2, **said)
+    made = ours.geometry_of((5, 6), kernel_shape=[3, 2], **said)
     assert made == ours.geometry_of((5, 6), (3, 2), **said)
-    for wrong in ({"groups": 1}, {"kernel_shape": [3, 3]}, {"output_shape": [3, 4]}):
+    for wrong in ({"kernel_shape": [3, 3]}, {"output_shape": [3, 4]}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             ours.geometry_of((5, 6), (3, 2), **said, **wrong)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..geometry import ConvGeometry
@@ -117,14 +118,33 @@ def read_back(
     geometry: ConvGeometry, arguments: dict[str, Any], read: Callable[..., ConvGeometry]
 ) -> ConvGeometry:
     """Return the geometry of a framework's arguments on the sizes and channels of `geometry`."""
+    if "groups" in inspect.signature(read).parameters:  # others have it under another name
+        arguments = {"groups": geometry.groups} | arguments
     return read(
         geometry.input_size,
         geometry.kernel_size,
         transposed=geometry.transposed,
         in_channels=geometry.in_channels,
         out_channels=geometry.out_channels,
-        **({"groups": geometry.groups} | arguments),
+        **arguments,
     )
+
+
+def in_words(
+    geometry: ConvGeometry,
+    arguments: dict[str, Any],
+    words: Iterable[str],
+    read: Callable[..., ConvGeometry],
+) -> dict[str, Any] | None:
+    """Return the arguments with the first word as padding that expresses `geometry`, or None."""
+    for word in words:
+        said = arguments | {"padding": word}
+        try:
+            if same_map(read_back(geometry, said, read), geometry):
+                return said
+        except ValueError:  # the framework refuses the word here
+            continue
+    return None
 
 
 def same_map(a: ConvGeometry, b: ConvGeometry) -> bool:

@@ -27,7 +27,7 @@ import numpy as np
 from ..geometry import ConvGeometry
 from ..padding import PADDING_WORDS, resolve_padding
 from ..validate import integer, is_sequence, one_of, per_axis, spatial_rank
-from .inexpressible import Inexpressible, Pairs, expressed, read_back, same_map
+from .inexpressible import Inexpressible, Pairs, expressed, in_words
 from .layout import ARRAY, KERNEL, Spelling, flipped, moved
 from .product import operands, product
 
@@ -65,7 +65,6 @@ def geometry_of(
     batch_group_count: int = 1,
     transpose_kernel: bool = False,
     use_consistent_padding: bool = False,
-    groups: int | None = None,
 ) -> ConvGeometry:
     """Return the geometry of a `jax.lax` call of these arguments.
 
@@ -82,8 +81,6 @@ def geometry_of(
         What the call takes and gives.
     batch_group_count : int
         1; batch groups join several inputs, and a geometry is that of one.
-    groups : int, optional
-        Another name of `feature_group_count`, which it must equal.
 
     Returns
     -------
@@ -129,8 +126,6 @@ def geometry_of(
         stretch = _per_axis("lhs_dilation", lhs_dilation, rank)
     _layouts(dimension_numbers, rank, transposed)
     feature_groups = integer("feature_group_count", feature_group_count, minimum=1)
-    if groups is not None and integer("groups", groups) != feature_groups:
-        raise ValueError(f"groups: expected feature_group_count={feature_groups}, got {groups}")
     if integer("batch_group_count", batch_group_count, minimum=1) > 1:
         raise ValueError(f"batch_group_count: expected 1 for one input, got {batch_group_count}")
 
@@ -330,11 +325,7 @@ def _candidate(geometry: ConvGeometry) -> dict[str, Any]:
             "rhs_dilation": geometry.dilations,
             "feature_group_count": geometry.groups,
         }
-    for word in words:
-        said = found | {"padding": word}
-        if same_map(read_back(geometry, said, geometry_of), geometry):
-            return said
-    return found
+    return in_words(geometry, found, words, geometry_of) or found
 
 
 def spelling(

@@ -57,7 +57,6 @@ def geometry_of(
     output_shape: Any = None,
     pads: Any = None,
     strides: Any = None,
-    groups: int | None = None,
 ) -> ConvGeometry:
     """Return the geometry of an ONNX node of these attributes.
 
@@ -72,8 +71,6 @@ def geometry_of(
         What the call takes and gives.
     auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
         As ONNX takes them; `output_padding` and `output_shape` for ConvTranspose only.
-    groups : int, optional
-        `group` once more.
 
     Returns
     -------
@@ -97,8 +94,6 @@ def geometry_of(
     if _listed("kernel_shape", kernel_shape, kernels, minimum=1) != kernels:
         raise ValueError(f"kernel_shape: expected the kernel's {kernels}, got {kernel_shape!r}")
     group = integer("group", group, minimum=1)
-    if groups is not None and groups != group:
-        raise ValueError(f"groups: expected group = {group}, got {groups!r}")
     channels = {"in_channels": in_channels, "out_channels": out_channels}
     for name, count in channels.items():
         if integer(name, count, minimum=1) % group:

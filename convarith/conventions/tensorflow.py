@@ -30,7 +30,7 @@ import numpy as np
 
 from ..geometry import ConvGeometry
 from ..validate import integer, is_sequence, one_of, per_axis, spatial_rank
-from .inexpressible import Inexpressible, expressed
+from .inexpressible import Inexpressible, expressed, in_words
 from .layout import ARRAY, KERNEL, Spelling, moved
 from .product import operands, product
 
@@ -280,25 +280,17 @@ def _candidate(geometry: ConvGeometry, batch: int) -> dict[str, Any]:
     if rank == 3 and not transposed:
         strides, dilations = (1, *strides, 1), (1, *dilations, 1)
     found["stride" if _takes_stride(rank, transposed) else "strides"] = strides
-    return found | {"padding": _written(geometry.convolution), "dilations": dilations}
-
-
-def _written(geometry: ConvGeometry) -> Any:
-    """Return the padding of a convolution as `tf.nn` writes it, a word where there is one."""
-    axes, size, kernel = geometry.axes, geometry.input_size, geometry.kernel_size
-    steps: dict[str, Any] = {"strides": geometry.strides, "dilations": geometry.dilations}
-    for word in ("VALID", "SAME"):
-        pairs = ConvGeometry(size, kernel, **steps, padding=word).padding
-        if all(
-            axis.low == low and high in axis.highs
-            for axis, (low, high) in zip(axes, pairs, strict=True)
-        ):
-            return word
-    if geometry.rank == 2 and all(axis.low >= 0 and axis.highs[-1] >= 0 for axis in axes):
-        return ((0, 0), *((axis.low, max(0, axis.high)) for axis in axes), (0, 0))
-    ways = "'VALID', 'SAME' or nonnegative pairs" if geometry.rank == 2 else "'VALID' or 'SAME'"
-    axis = "1 axis" if geometry.rank == 1 else f"{geometry.rank} axes"
-    raise Inexpressible(f"padding: tf.nn pads {axis} by {ways}, this is {geometry.padding}")
+    found |= {"padding": None, "dilations": dilations}
+    said = in_words(geometry, found, WORDS, geometry_of)
+    if said is not None:
+        return said
+    axes, padding = geometry.axes, geometry.convolution.padding
+    if rank == 2 and all(axis.low >= 0 and axis.highs[-1] >= 0 for axis in axes):
+        pairs = [(axis.low, max(0, axis.high)) for axis in axes]
+        return found | {"padding": ((0, 0), *pairs, (0, 0))}
+    ways = "'VALID', 'SAME' or nonnegative pairs" if rank == 2 else "'VALID' or 'SAME'"
+    along = "1 axis" if rank == 1 else f"{rank} axes"
+    raise Inexpressible(f"padding: tf.nn pads {along} by {ways}, this is {padding}")
 
 
 def spelling(
