@@ -33,7 +33,7 @@ def module(framework):
 
 def called(framework, geometry, transposed, arguments, x, kernel):
     """Return our `framework`'s result of channels-last operands, channels last."""
-    name, array, axes, flipped = module(framework).spelling(
+    name, array, axes, flipped, _ = module(framework).spelling(
         geometry.rank, transposed=transposed, **arguments
     )
     if flipped:
@@ -124,7 +124,7 @@ def test_translations_are_the_same_map(target, source, geometry, transposed, see
     theirs = module(source).spelling(geometry.rank, transposed=transposed, **given)
     weights = moved(kernel, KERNEL[transposed], theirs.kernel)
     weights = weights.transpose(translation.kernel_axes)
-    name, array, axes, flipped = module(target).spelling(
+    name, array, axes, flipped, _ = module(target).spelling(
         geometry.rank, transposed=transposed, **translation.arguments
     )
     assert (translation.function, translation.kernel_flipped) == (name, flipped != theirs.flipped)
@@ -220,6 +220,16 @@ def test_onnx_says_same_by_its_word_for_every_size(word):
     assert translate("jax", "onnx", **layer).arguments["auto_pad"] == word
     with pytest.raises(Inexpressible, match="give the size"):  # ONNX Runtime reads it otherwise
         translate("jax", "onnx", **(layer | {"window_strides": (4, 4)}))
+
+
+def test_an_output_with_axes_of_its_own():
+    layer = {"kernel_size": (3, 3), "window_strides": (1, 1), "padding": "SAME"}
+    words = ("NWHC", "HWIO", "NWHC")  # spatial axes in another order than the kernel's
+    found = translate("jax", "torch", **layer, dimension_numbers=words)
+    assert (found.array_axes, found.kernel_axes) == ((0, 3, 2, 1), (3, 2, 0, 1))
+    words = ("NHWC", "HWIO", "NCHW")
+    with pytest.raises(Inexpressible, match="^dimension_numbers: torch gives the axes"):
+        translate("jax", "torch", **layer, dimension_numbers=words)
 
 
 def test_what_translate_refuses():

@@ -338,13 +338,13 @@ def spelling(
     **arguments: Any,
 ) -> Spelling:
     """Return the function's name and the axes of its input and its kernel."""
-    array, kernel, _ = _layouts(dimension_numbers, rank, transposed)
+    array, kernel, output = _layouts(dimension_numbers, rank, transposed)
     if not transposed:
         stretched = max(_per_axis("lhs_dilation", lhs_dilation, rank)) > 1
-        return Spelling("conv_general_dilated", array, kernel, stretched)
+        return Spelling("conv_general_dilated", array, kernel, stretched, output)
     if transpose_kernel:  # its I is where the output's channels are
         kernel = kernel.translate(str.maketrans("io", "oi"))
-    return Spelling("conv_transpose", array, kernel, not transpose_kernel)
+    return Spelling("conv_transpose", array, kernel, not transpose_kernel, output)
 
 
 def _call(
@@ -368,11 +368,11 @@ def _call(
     name = "strides" if transposed else "window_strides"
     if arguments[name] is None:
         raise TypeError(f"{name}: expected {rank} integers (one a spatial axis), got None")
-    array, axes, read_backwards = spelling(rank, transposed=transposed, **arguments)[1:]
-    x = moved(lhs, array, ARRAY).astype(dtype, copy=False)
-    kernel = moved(rhs, axes, KERNEL[transposed]).astype(dtype, copy=False)
+    written = spelling(rank, transposed=transposed, **arguments)
+    x = moved(lhs, written.array, ARRAY).astype(dtype, copy=False)
+    kernel = moved(rhs, written.kernel, KERNEL[transposed]).astype(dtype, copy=False)
     size, steps = x.shape[1:-1], (1,) * rank
-    if read_backwards:
+    if written.flipped:
         kernel = flipped(kernel)
         if not transposed:  # a stretched input; what strides then skip is taken out at the end
             steps = _per_axis(name, arguments[name], rank)
@@ -409,7 +409,7 @@ def _call(
         kernel = kernel.reshape(*kernel.shape[:-1], groups, c_out // groups)
         kernel = kernel.swapaxes(-1, -3).reshape(made.kernel_shape)
     result = product(made, x, kernel)[:, *(slice(None, None, s) for s in steps)]
-    return moved(result, ARRAY, _layouts(arguments.get("dimension_numbers"), rank, transposed)[2])
+    return moved(result, ARRAY, written.output or written.array)
 
 
 def _preferred(dtype: np.dtype, preferred: Any) -> np.dtype:

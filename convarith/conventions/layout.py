@@ -12,13 +12,15 @@ class Spelling(NamedTuple):
 
     ``i`` and ``o`` are what the call itself takes and gives, for transposed ones too; ``i`` is
     the channels of all groups where the transposed call divides ``o`` by them, and the other
-    way round for the plain one. A kernel is `flipped` that the call reads back to front.
+    way round for the plain one. A kernel is `flipped` that the call reads back to front; an
+    `output` has axes of its own where the call lets it.
     """
 
     function: str
     array: str
     kernel: str
     flipped: bool = False
+    output: str | None = None
 
 
 #: The layouts of `convarith.conv`, and of `convarith.conv_transpose` under True.

@@ -144,6 +144,11 @@ def translate(
         there.spelling(geometry.rank, transposed=transposed, **arguments),
         here.spelling(geometry.rank, transposed=geometry.transposed, **found[0]),
     )
+    if spellings[0].output not in (None, spellings[0].array):
+        raise Inexpressible(
+            f"dimension_numbers: {target} gives the axes of its input, this layer others; "
+            "translate it with the output's as the input's and transpose what comes out"
+        )
     if geometry.transposed and not transposed and geometry.groups > 1:
         raise Inexpressible(
             f"transposed: {source} writes this transpose as a plain call, whose kernel of "
