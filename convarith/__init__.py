@@ -7,6 +7,7 @@ from .lints import checkerboard, partition_of_unity
 from .matrix import conv_as_matmul
 from .operator import ConvOperator
 from .ops import conv, conv_kernel_gradient, conv_transpose
+from .threads import get_num_threads, set_num_threads
 from .upsampling import upsample_bilinear
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "conv_as_matmul",
     "conv_kernel_gradient",
     "conv_transpose",
+    "get_num_threads",
     "partition_of_unity",
+    "set_num_threads",
     "upsample_bilinear",
 ]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 #: Every backend that the laws are checked on; tests take the fixture `backend`.
-BACKENDS = ["reference"]
+BACKENDS = ["reference", "cpu"]
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=500)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=5000)

@@ -18,6 +18,7 @@ __all__ = ["BACKENDS", "Epilogue", "Options", "Plan", "Product", "choose", "plan
 #: Every backend: the module that plans, and what it needs besides NumPy. NumPy arrays go to the
 #: first whose need is installed.
 BACKENDS: dict[str, tuple[str, str | None]] = {
+    "cpu": ("convarith.backends.cpu", "numba"),
     "reference": ("convarith.backends.reference", None),
 }
 

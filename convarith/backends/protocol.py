@@ -46,6 +46,20 @@ class Epilogue:
     def __bool__(self) -> bool:
         return any(part is not None for part in vars(self).values())
 
+    def applied(self, result: np.ndarray) -> np.ndarray:
+        """Return ``activation(scale*result + bias + residual)``, in place, in its dtype."""
+        with np.errstate(all="ignore"):
+            if self.scale is not None:
+                result *= self.scale.astype(result.dtype)
+            for term in (self.bias, self.residual):
+                if term is not None:
+                    result += term.astype(result.dtype)
+            if self.activation is not None:
+                np.maximum(result, 0, out=result)  # NaN passes
+            if self.activation == "relu6":
+                np.minimum(result, 6, out=result)
+        return result
+
 
 class Plan(Protocol):
     """One product of one geometry in one dtype: everything known without the numbers.

@@ -83,7 +83,7 @@ class MapPlan:
                 for channel, weights in enumerate(packed[at]):  # weights (g, result channel)
                     result[:, *write] += _times(source[:, *read, :, channel, None], weights)
             result = result.reshape(len(source), *shape)
-            return _store(_finish(result, epilogue), self.dtype, out)
+            return _store(epilogue.applied(result), self.dtype, out)
 
 
 class KernelGradientPlan:
@@ -145,20 +145,6 @@ def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     product.real = a.real * b.real - a.imag * b.imag
     product.imag = a.real * b.imag + a.imag * b.real
     return product
-
-
-def _finish(result: np.ndarray, epilogue: Epilogue) -> np.ndarray:
-    """Return ``activation(scale*result + bias + residual)`` in the dtype computed in."""
-    if epilogue.scale is not None:
-        result *= epilogue.scale.astype(result.dtype)
-    for term in (epilogue.bias, epilogue.residual):
-        if term is not None:
-            result += term.astype(result.dtype)
-    if epilogue.activation is not None:
-        np.maximum(result, 0, out=result)  # NaN passes
-    if epilogue.activation == "relu6":
-        np.minimum(result, 6, out=result)
-    return result
 
 
 def _store(result: np.ndarray, dtype: np.dtype, out: np.ndarray | None) -> np.ndarray:

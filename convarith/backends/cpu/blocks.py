@@ -1,0 +1,109 @@
+"""Which tile, and how many of them make a piece of work. None of it changes a sum's order."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+from .tile import shapes
+from .vector import Element, Path
+
+#: Of the second-level cache, what the source of one piece of work may take.
+CHUNK_BYTES = 192 * 1024
+#: A thread should find at least as many pieces, so that none waits long for the last.
+PIECES_A_THREAD = 4
+#: Multiply-adds below which one thread is done before a second one has started.
+SMALL_WORK = 400_000
+
+
+class Tile(NamedTuple):
+    """Rows, and vectors of a full panel."""
+
+    rows: int
+    vectors: int
+
+
+@functools.lru_cache(maxsize=4096)
+def choose_tile(
+    path: Path,
+    element: Element,
+    width: int,
+    columns: int,
+    steps: int,
+    channelwise: bool,
+    vectors: int | None = None,
+    most_rows: int | None = None,
+) -> Tile:
+    """Return the tile that needs the fewest cycles for `width` results of `columns` columns.
+
+    Parameters
+    ----------
+    steps : int
+        Of a sum.
+    vectors : int, optional
+        Where the kernel is packed already.
+    """
+    lanes = path.lanes(element)
+    needed = -(-columns // lanes)
+
+    def cycles(shape: tuple[int, int]) -> tuple[float, int]:
+        rows, wide = shape
+        full, last = divmod(needed, wide)
+        parts = full * _cycles(rows, wide, steps, channelwise)
+        if last:
+            parts += _cycles(rows, last, steps, channelwise)
+        return -(-width // rows) * parts, -rows * wide
+
+    fitting = [
+        shape
+        for shape in shapes(path)
+        if shape[0] <= max(1, min(width, most_rows or width))
+        and shape[1] <= needed
+        and vectors in (None, shape[1])
+    ]
+    return Tile(*min(fitting, key=cycles))
+
+
+def _cycles(rows: int, vectors: int, steps: int, channelwise: bool) -> float:
+    """Estimate a tile's cycles: two multiply-adds or two loads each, four until one is done."""
+    loads = rows * vectors + vectors if channelwise else rows + vectors
+    each = max(rows * vectors / 2, loads / 2, 4)
+    return each * (steps + 1) + 12 + 2 * rows * vectors  # the calls, the stores
+
+
+class Pieces(NamedTuple):
+    """How a product is cut: tiles and panels of one piece, and the number of pieces."""
+
+    chunk: int
+    group: int
+    chunks: int
+    groups: int
+
+
+def choose_pieces(
+    tiles: int,
+    panels: int,
+    jobs: int,
+    tile_nbytes: int,
+    panel_nbytes: int,
+    threads: int,
+    most_chunk: int,
+) -> Pieces:
+    """Return the pieces: the larger operand is read once, the smaller as often as there are."""
+    wanted = PIECES_A_THREAD * threads if threads > 1 else 1
+    kernel, source = panels * panel_nbytes, tiles * tile_nbytes
+    chunk = max(1, min(tiles, CHUNK_BYTES // max(1, tile_nbytes), most_chunk))
+    if kernel > source:  # a piece is a panel for as many tiles as there is room for
+        group = 1
+    else:
+        group = panels
+    while jobs * -(-tiles // chunk) * -(-panels // group) < wanted:
+        if chunk > 4 and (kernel <= source or group == 1):
+            chunk = -(-chunk // 2)
+        elif group > 1:
+            group = -(-group // 2)
+        elif chunk > 1:
+            chunk = -(-chunk // 2)
+        else:
+            break
+    return Pieces(chunk, group, -(-tiles // chunk), -(-panels // group))

@@ -1,0 +1,49 @@
+"""Machine code by address: each kernel is compiled once, and kept on disk where it can be."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba import types
+
+#: ``void f(tile)`` and ``void f(call, thread)``, all int64.
+TILE = types.void(types.int64)
+WORKER = types.void(types.int64, types.int64)
+
+_alive: list[Any] = []  # code goes with the objects that own it
+
+
+@functools.cache
+def sources() -> str:
+    """Return a name for what this folder's text is.
+
+    Numba compiles anew where the file of a function has changed. What is inlined into it from
+    other files may change too, so the text of all of them goes into its name.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def address(signature: Any, function: Callable[..., None]) -> int:
+    """Compile `function` as C and return where its code lies.
+
+    Parameters
+    ----------
+    signature : numba signature
+    function : callable
+        What it closes over are constants of the code.
+    """
+    function.__qualname__ += f"_{sources()}"
+    try:
+        made = numba.cfunc(signature, cache=True)(function)
+    except Exception:  # whatever a folder that is full, foreign or read-only comes to
+        made = numba.cfunc(signature)(function)
+    _alive.append(made)
+    return made.address

@@ -1,0 +1,304 @@
+"""The direct plan: forward and transposed convolutions, dense, grouped or depthwise, as tiles."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ...axis import Axis
+from ...geometry import ConvGeometry
+from ..protocol import Product
+from . import launch, phases, pool
+from .blocks import SMALL_WORK, choose_pieces, choose_tile
+from .direct_worker import CALL, JOB, PANEL, scratch_nbytes, worker
+from .finish import Finish
+from .phases import Phase
+from .tile import kernel as tile_kernel
+from .vector import ELEMENTS, Element, Path
+
+#: More jobs, residues of an axis, or scratch a thread than this is left to the reference.
+MOST_JOBS = 2**14
+MOST_SCRATCH = 2**26
+#: What slots for copied windows may take of it, unless one takes more.
+SLOTS = 2**20
+
+ONE = Axis(1, 1, 1, 1, 0, 0)
+
+
+class Packed(NamedTuple):
+    """A kernel laid out as ``[job][panel][tap][depth][lane]``."""
+
+    panels: np.ndarray
+    exact: bool  # some entry is not finite, so no zero around the source may meet it
+
+
+class DirectPlan:
+    """``W x`` or ``W^T y`` by tiles; see `direct_worker`."""
+
+    def __init__(
+        self, path: Path, element: Element, geometry: ConvGeometry, product: Product
+    ) -> None:
+        self.path, self.element, self.geometry = path, element, geometry
+        self.transposed = product == "transpose"
+        axes = geometry.axes
+        # Where every axis is pointwise, the batch and all axes are one row of pixels.
+        self.flat = all((a.kernel, a.stride, a.low, a.output) == (1, 1, 0, a.size) for a in axes)
+        if self.flat:
+            axes = (ONE._replace(size=math.prod(axis.size for axis in axes)),)
+        self.axes = (ONE,) * (3 - len(axes)) + axes
+        self.groups = geometry.groups
+        source, result = geometry.in_channels, geometry.out_channels
+        if self.transposed:
+            source, result = result, source
+        self.channels = source, result
+        self.depth, self.columns = source // self.groups, result // self.groups
+        self.channelwise = self.groups > 1 and self.depth == self.columns == 1
+        if self.channelwise:
+            self.columns = result
+        self.phases = self._phases()
+        self.jobs = list(itertools.product(*self.phases))
+        self.widest = max((len(job[2].taps) for job in self.jobs), default=1) * self.columns
+        self.steps = self.depth * max(
+            (math.prod(len(phase.taps[0]) for phase in job) for job in self.jobs), default=1
+        )
+        self.vectors = choose_tile(
+            path, element, self._width(1), self.widest, self.steps, self.channelwise
+        ).vectors
+        self._layouts: dict[tuple[int, int, bool], Layout] = {}
+
+    def _phases(self) -> tuple[list[Phase], ...]:
+        if not self.transposed:
+            return tuple(phases.forward(axis) for axis in self.axes)
+        z, y, x = self.axes
+        return (
+            phases.transposed(z, merge=False),
+            phases.transposed(y, merge=False),
+            phases.transposed(x, merge=self.groups == 1),
+        )
+
+    def _width(self, batch: int) -> int:
+        if self.flat:
+            return batch * self.axes[2].size
+        return min((phase.count for phase in self.phases[2]), default=1)
+
+    def __str__(self) -> str:
+        kind = "depthwise" if self.channelwise else "transposed" if self.transposed else "forward"
+        tile = self.layout(1, launch.allowed(), False)
+        return (
+            f"direct, {kind}: {len(self.jobs)} jobs of {self.steps} steps a sum, tiles of "
+            f"{tile.rows} x {self.vectors} vectors of {self.path.nbytes} bytes ({self.path.name}), "
+            f"{tile.scratch_nbytes // 1024} KiB of scratch in all"
+        )
+
+    def layout(self, batch: int, threads: int, exact: bool) -> Layout:
+        """Return the tables for a batch and a number of threads, made once each."""
+        key = (batch, threads, exact)
+        found = self._layouts.get(key)
+        if found is None:
+            if len(self._layouts) > 64:
+                self._layouts.clear()
+            found = self._layouts[key] = Layout(self, *key)
+        return found
+
+    def pack(self, kernel: np.ndarray) -> Packed:
+        """Lay the kernel out in panels, zeros in the lanes that no column has."""
+        dtype, groups = self.element.dtype, self.groups
+        kernel = kernel.astype(dtype, copy=False)
+        exact = False
+        if self.element.floating:
+            with np.errstate(all="ignore"):
+                exact = not (np.isfinite(kernel.sum()) or np.isfinite(kernel).all())
+        *size, c_in, c_out = kernel.shape
+        size = [1] * (3 - len(size)) + size
+        kernel = kernel.reshape(*size, c_in, groups, c_out // groups)
+        if self.transposed:
+            kernel = np.swapaxes(kernel, 3, 5)  # (z, y, x, depth, group, column)
+        if self.channelwise:
+            kernel = np.swapaxes(kernel, 4, 5)  # groups are the columns
+        lanes = self.lanes
+        panels: list[np.ndarray] = []
+        for z, y, x in self.jobs:
+            taken = kernel[np.ix_(z.taps[0], y.taps[0], [k for taps in x.taps for k in taps])]
+            members = len(x.taps)
+            shape = (len(z.taps[0]), len(y.taps[0]), members, len(x.taps[0]), *kernel.shape[3:])
+            taken = taken.reshape(shape).transpose(5, 0, 1, 3, 4, 2, 6)
+            columns = members * kernel.shape[5]  # (group, z, y, x, depth, member, column)
+            taken = taken.reshape(taken.shape[0], math.prod(taken.shape[1:5]), columns)
+            count = -(-columns // lanes)
+            padded = np.zeros((*taken.shape[:2], count * lanes), dtype)
+            padded[..., :columns] = taken
+            padded = padded.reshape(*padded.shape[:2], count, lanes)
+            panels.append(padded.transpose(0, 2, 1, 3).reshape(-1))
+        return Packed(pool.aligned(panels, dtype), exact)
+
+    @property
+    def lanes(self) -> int:
+        """How many columns a panel of the packed kernel has."""
+        return self.vectors * self.path.lanes(self.element)
+
+    def _columns(self, part: np.ndarray) -> np.ndarray:
+        """Return a scale or bias once for each merged result, and whole vectors at the end."""
+        members = self.widest // self.columns if self.groups == 1 else 1
+        result = np.zeros(members * len(part) + self.lanes, self.element.dtype)
+        result[: members * len(part)] = np.tile(part, members)
+        return result
+
+    def scratch(self, batch: int) -> int:
+        """Return the bytes that a run allocates besides its result."""
+        return self.layout(batch, launch.allowed(), False).scratch_nbytes
+
+    def run(self, source: np.ndarray, packed: Packed, out: np.ndarray, finish: Finish) -> None:
+        """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
+        layout = self.layout(len(source), launch.allowed(), packed.exact)
+        layout.call.run(
+            layout.threads,
+            source=source,
+            packed=packed.panels,
+            out=out,
+            scale=None if finish.scale is None else self._columns(finish.scale),
+            bias=None if finish.bias is None else self._columns(finish.bias),
+            residual=finish.residual,
+            activation=finish.activation,
+        )
+
+
+class Layout:
+    """What a worker is called with for one size of batch, and the tables it points to."""
+
+    def __init__(self, plan: DirectPlan, batch: int, threads: int, exact: bool) -> None:
+        path, element, itemsize = plan.path, plan.element, plan.element.dtype.itemsize
+        sizes = [axis.output if plan.transposed else axis.size for axis in plan.axes]
+        results = [axis.size if plan.transposed else axis.output for axis in plan.axes]
+        jobs = plan.jobs
+        if plan.flat:
+            sizes = results = [1, 1, batch * sizes[2]]
+            batch = 1
+            jobs = [(z, y, x._replace(count=sizes[2])) for z, y, x in jobs]
+        width = min((job[2].count for job in jobs), default=1)
+        shape = choose_tile(
+            path, element, width, plan.widest, plan.steps, plan.channelwise,
+            plan.vectors, 1 if exact else None,
+        )  # fmt: skip
+        self.rows = rows = shape.rows
+        lanes = plan.lanes
+        source_step = [1 if plan.transposed else axis.stride for axis in plan.axes]
+        result_step = [axis.stride if plan.transposed else 1 for axis in plan.axes]
+        source_strides = _strides(sizes, plan.channels[0] * itemsize)
+        result_strides = _strides(results, plan.channels[1] * itemsize)
+        grid = [batch, *(max((j[a].count for j in jobs), default=0) for a in range(3))]
+        grid[3] = -(-grid[3] // rows)
+        # Where taps of the last axis are neighbours in memory, they are one segment.
+        joined = not plan.channelwise and plan.groups == 1
+        joined = joined and all(len(x.taps[0]) <= 1 or x.space == 1 for _, _, x in jobs)
+        self.jobs, self.panels = self._tables(plan, jobs)
+        most_segments = slot = 1
+        for job in jobs:
+            z, y, x = (len(phase.taps[0]) for phase in job)
+            most_segments = max(most_segments, z * y * (1 if joined else x))
+            reach = (rows - 1) * source_step[2] + (x - 1) * job[2].space + 1
+            if rows > 1 and (job[2].first < 0 or _last(job[2], source_step[2]) >= sizes[2]):
+                slot = max(slot, z * y * reach * source_strides[3])
+        slot = -(-slot // 64) * 64
+        tiles = math.prod(grid)
+        most_panels = max((int(j["panel_stop"] - j["panel"]) for j in self.jobs), default=0)
+        work = tiles * rows * plan.widest * plan.steps * len(jobs)
+        threads = 1 if work < SMALL_WORK else threads
+        pieces = choose_pieces(
+            tiles,
+            most_panels,
+            len(jobs),
+            rows * source_step[2] * source_step[1] * source_strides[3],
+            plan.steps * lanes * itemsize,
+            threads,
+            max(1, SLOTS // (slot + most_segments * 16)),
+        )
+        units = pieces.chunks * pieces.groups * len(jobs)
+        self.threads = min(threads, units)
+        each = scratch_nbytes(rows, lanes * itemsize, pieces.chunk, most_segments, slot)
+        self.scratch_nbytes = each * self.threads
+        self.call = launch.Call(
+            worker(),
+            CALL,
+            self.scratch_nbytes,
+            source_size=sizes,
+            source_strides=source_strides,
+            source_step=source_step,
+            result_size=results,
+            result_strides=result_strides,
+            result_step=result_step,
+            grid=grid,
+            jobs=self.jobs,
+            job_count=len(jobs),
+            panels=self.panels,
+            panel_count=len(self.panels),
+            rows=rows,
+            itemsize=itemsize,
+            depth=plan.depth,
+            b_step=lanes * itemsize,
+            joined=joined,
+            chunk=pieces.chunk,
+            chunks=pieces.chunks,
+            group=pieces.group,
+            units=units,
+            scratch_nbytes=each,
+            most_segments=most_segments,
+            slot_nbytes=slot,
+        )
+
+    def _tables(
+        self, plan: DirectPlan, jobs: list[tuple[Phase, Phase, Phase]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the tables of jobs and of panels."""
+        itemsize, lanes = plan.element.dtype.itemsize, plan.lanes
+        vector = plan.path.lanes(plan.element)
+        element = ELEMENTS.index(plan.element)
+        table = np.zeros(max(1, len(jobs)), JOB)
+        panels: list[tuple[int, ...]] = []
+        ranges: dict[tuple[int, int], tuple[int, int]] = {}
+        packed = 0
+        for entry, job in zip(table, jobs, strict=False):
+            for field in ("start", "count", "first", "space"):
+                entry[field] = [getattr(phase, field) for phase in job]
+            taps = [len(phase.taps[0]) for phase in job]
+            entry["taps"] = taps
+            columns = len(job[2].taps) * plan.columns
+            steps = math.prod(taps) * (1 if plan.channelwise else plan.depth)
+            groups = 1 if plan.channelwise else plan.groups
+            count = -(-columns // lanes)
+            if (columns, steps) not in ranges:
+                first = len(panels)
+                for group, panel in itertools.product(range(groups), range(count)):
+                    left = columns - panel * lanes
+                    vectors = min(plan.vectors, -(-left // vector))
+                    wide = min(left, lanes)
+                    at = (group * plan.columns + panel * lanes) * itemsize
+                    panels.append(
+                        (
+                            at if plan.channelwise else group * plan.depth * itemsize,
+                            (group * count + panel) * steps * lanes * itemsize,
+                            at,
+                            tile_kernel(plan.path, element, self.rows, vectors, plan.channelwise),
+                            wide - (vectors - 1) * vector,
+                            wide * itemsize,
+                        )
+                    )
+                ranges[columns, steps] = first, len(panels)
+            entry["packed"] = packed
+            entry["columns"] = groups * columns * itemsize
+            entry["panel"], entry["panel_stop"] = ranges[columns, steps]
+            packed += groups * count * steps * lanes * itemsize
+        return table, np.array(panels or [(0,) * 6], PANEL)
+
+
+def _strides(sizes: list[int], pixel: int) -> list[int]:
+    """Return the bytes between neighbours along (n, z, y, x) of an array (n, z, y, x, c)."""
+    z, y, x = sizes
+    return [z * y * x * pixel, y * x * pixel, x * pixel, pixel]
+
+
+def _last(phase: Phase, step: int) -> int:
+    """Return the last source that a phase reads."""
+    return phase.first + (phase.count - 1) * step + (len(phase.taps[0]) - 1) * phase.space

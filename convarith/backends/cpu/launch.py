@@ -1,0 +1,151 @@
+"""Running a worker: on several threads, or on the caller's own where that is better or needed.
+
+A worker is compiled code ``void f(call, thread)``; each thread takes its next piece of work from
+a counter of the call, so that a thread that is held up holds up nobody else. Numba's OpenMP
+layer starts them, in 1.4 microseconds; one parallel function serves every kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numba
+import numpy as np
+from numba import njit, prange, types
+
+from ...threads import get_num_threads
+from . import pool
+from .compiled import sources
+from .native import run_worker
+
+_forked = False
+
+
+def _in_child() -> None:
+    """Note that this process is a fork: Numba ends one that enters a parallel region."""
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
+class Call:
+    """What a worker is called with, but for the arrays of one call.
+
+    In memory it is the record, a counter in a cache line of its own, and the threads' scratch.
+
+    Parameters
+    ----------
+    worker : int
+        Its address.
+    record : dtype
+        Of int64 alone; with fields ``counter`` and ``scratch``.
+    nbytes : int
+        Of the scratch of all threads.
+    **fields
+        An array stands for its address, and lives as long as this.
+    """
+
+    def __init__(self, worker: int, record: np.dtype, nbytes: int, /, **fields: Any) -> None:
+        self.worker = worker
+        self._head = -(-record.itemsize // 64) * 64 + 128
+        self._size = (self._head + nbytes) // 8 + 1
+        self._at = {name: field[1] // 8 for name, field in record.fields.items()}
+        self._arrays = [value for value in fields.values() if isinstance(value, np.ndarray)]
+        filled = np.zeros((), record)
+        for name, value in fields.items():
+            filled[name] = pool.address(value) if isinstance(value, np.ndarray) else value
+        self._template = np.zeros(self._head // 8, np.int64)
+        self._template[: record.itemsize // 8] = np.frombuffer(filled.tobytes(), np.int64)
+
+    def run(self, threads: int, **fields: np.ndarray | int | None) -> None:
+        """Run the worker with the call's own fields; None is 0, an array its address."""
+        memory = pool.empty((self._size,), _INT)
+        address = pool.address(memory)
+        memory[: len(self._template)] = self._template
+        at = self._at
+        memory[at["counter"]] = address + self._head - 64
+        memory[at["scratch"]] = address + self._head
+        for name, value in fields.items():
+            if value is not None:
+                memory[at[name]] = value if isinstance(value, int) else pool.address(value)
+        run(self.worker, address, threads)
+
+
+_INT = np.dtype(np.int64)
+
+
+def run(worker: int, call: int, threads: int) -> None:
+    """Call the worker with numbers 0 to `threads` - 1, and return when all have."""
+    if threads <= 1 or _forked:
+        _compiled(parallel=False)(worker, call)
+        return
+    with _one_at_a_time(), _teams_of(threads):
+        _compiled(parallel=True)(worker, call, threads)
+
+
+def allowed() -> int:
+    """Return how many threads a call may use."""
+    return 1 if _forked else get_num_threads()
+
+
+@functools.cache
+def _compiled(*, parallel: bool):
+    """Compile what calls workers, once and for all of them."""
+
+    def on_threads(worker, call, threads):
+        for thread in prange(threads):
+            run_worker(worker, call, thread)
+
+    def on_this_thread(worker, call):
+        run_worker(worker, call, 0)
+
+    function = on_threads if parallel else on_this_thread
+    function.__qualname__ += f"_{sources()}"
+    signature = types.void(*[types.int64] * (3 if parallel else 2))
+    options = {"nogil": True, "parallel": parallel}
+    try:
+        return njit(signature, cache=True, **options)(function)
+    except Exception:  # see compiled.address
+        return njit(signature, **options)(function)
+
+
+@contextlib.contextmanager
+def _teams_of(threads: int) -> Iterator[None]:
+    """Let Numba's loops of this Python thread use no more threads than there is work for."""
+    before = numba.get_num_threads()
+    if threads >= before:
+        yield
+        return
+    numba.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+_lock = threading.Lock()
+
+
+def _one_at_a_time() -> contextlib.AbstractContextManager:
+    """Return a lock where Numba's layer admits one caller at a time, else nothing."""
+    return contextlib.nullcontext() if _concurrent() else _lock
+
+
+@functools.cache
+def _concurrent() -> bool:
+    """Whether the layer that Numba has loaded is safe to enter from several threads."""
+    with _lock:
+        _compiled(parallel=True)
+        numba.set_num_threads(numba.get_num_threads())  # loads it
+        try:
+            return numba.threading_layer() in ("omp", "tbb")
+        except ValueError:  # not loaded yet
+            return False

@@ -1,0 +1,106 @@
+"""A plan of the protocol around the kernels': any array in, any array out, and the choice."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...geometry import ConvGeometry
+from ..protocol import Epilogue, Options, Product
+from . import pool
+from .direct import DirectPlan
+from .finish import Finish
+from .gradient import GradientPlan
+from .vector import element_of, path
+
+
+def plan(
+    product: Product, geometry: ConvGeometry, dtype: np.dtype, options: Options
+) -> CpuPlan | None:
+    """Plan a product, or return None where the reference is to do it."""
+    element = element_of(dtype)
+    if element is None or not 1 <= geometry.rank <= 3:
+        return None
+    if product == "kernel_gradient":
+        inner: Any = GradientPlan(path(), element, geometry)
+    else:
+        inner = DirectPlan(path(), element, geometry, product)
+    return CpuPlan(product, geometry, dtype, inner)
+
+
+class CpuPlan:
+    """One product in one dtype by the kernels of `inner`, which compute in its element."""
+
+    def __init__(
+        self, product: Product, geometry: ConvGeometry, dtype: np.dtype, inner: Any
+    ) -> None:
+        self.dtype, self.inner = dtype, inner
+        self.computed = inner.element.dtype
+        shapes = {
+            "forward": geometry.output_shape,
+            "transpose": geometry.input_shape,
+            "kernel_gradient": geometry.kernel_shape,
+        }
+        self.gradient = product == "kernel_gradient"
+        self.shape = shapes[product]
+        #: Whether the result's bits are those that the kernels compute, under another name.
+        self.same_bits = dtype.itemsize == self.computed.itemsize
+        #: Whether the kernels can finish: an epilogue of integers wraps in their own dtype.
+        self.fused = inner.element.floating
+
+    def __str__(self) -> str:
+        return f"cpu: {self.inner}"
+
+    def pack(self, operand: np.ndarray) -> Any:
+        """Lay out the kernel; g is only made contiguous."""
+        return self.inner.pack(self._computable(operand))
+
+    def nbytes(self, source: np.ndarray) -> int:
+        """Count the result, in the element and in the dtype, a converted source, scratch."""
+        entries = math.prod(self.shape) * (1 if self.gradient else len(source))
+        copies = 0 if self.same_bits else self.computed.itemsize
+        result = entries * (self.dtype.itemsize + copies)
+        return result + source.size * self.computed.itemsize + self.inner.scratch(len(source))
+
+    def run(
+        self, source: np.ndarray, packed: Any, out: np.ndarray | None, epilogue: Epilogue
+    ) -> np.ndarray:
+        """Compute into `out`, or into memory of the pool."""
+        source = self._computable(source)
+        shape = self.shape if self.gradient else (len(source), *self.shape)
+        target = out
+        if not (self.same_bits and out is not None and _simple(out, self.dtype)):
+            target = pool.empty(shape, self.dtype if self.same_bits else self.computed)
+        result = target.view(self.computed) if target.dtype != self.computed else target
+        if self.gradient:
+            self.inner.run(source, packed, result)
+        elif self.fused:
+            self.inner.run(source, packed, result, Finish.of(epilogue, self.computed))
+        else:
+            self.inner.run(source, packed, result, Finish())
+        if not self.same_bits:
+            with np.errstate(all="ignore"):
+                target = target.astype(self.dtype)
+        if not self.fused and epilogue:
+            target = epilogue.applied(target)
+        if out is None or target is out:
+            return target
+        out[...] = target
+        return out
+
+    def _computable(self, array: np.ndarray) -> np.ndarray:
+        """Return an operand C-contiguous, aligned and in the element, itself where it is so."""
+        if _simple(array, self.computed):
+            return array
+        result = pool.empty(array.shape, self.computed)
+        with np.errstate(all="ignore"):
+            np.copyto(result, array, casting="unsafe")
+        return result
+
+
+def _simple(array: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether the kernels can read and write an array where it lies."""
+    flags = array.flags
+    return array.dtype == dtype and flags.c_contiguous and flags.aligned and array.dtype.isnative

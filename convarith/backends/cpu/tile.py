@@ -1,0 +1,386 @@
+"""The tile: the one kernel under every product.
+
+A tile is ``rows x vectors`` accumulators that stay in registers while
+
+    C[i, j] = sum over segments g, steps k of A[i, g, k] * B[g, k, j]
+
+runs over them: ``A`` at ``a + a_offset[g] + i*a_row + k*a_step`` is one element, broadcast to
+all lanes ``j`` of ``B`` at ``b + b_offset[g] + k*b_step``. Where the tile is *channelwise*, ``A``
+is a vector as well and meets ``B`` lane by lane, as a depthwise convolution has it. Rows are
+pixels, lanes are channels, segments are the taps of a kernel that lie side by side in memory: so
+it convolves straight from the array, without im2col. For a kernel gradient the rows are taps and
+channels, the lanes channels of g, and the steps pixels.
+
+Each sum runs in the order of segments and steps, in one accumulator, so the bits depend on
+nothing else: not on rows, vectors, or where a tile lies.
+
+All steps and offsets are in bytes. On AVX-512, 14 rows of 2 vectors run at the peak of the
+machine; what it takes are one pointer a group of five rows and ``a_row`` in two registers, each
+hidden from LLVM, which otherwise keeps a pointer a row and spills.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from . import compiled
+from .native import BYTES, I1, I64, offset
+from .vector import ELEMENTS, PATHS, Path
+
+#: What a tile is called with, by address.
+TILE = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "a",
+            "a_row",
+            "a_step",
+            "b",
+            "b_step",
+            "segments",  # address of SEGMENTs
+            "count",  # of segments; 0 leaves the sums at zero
+            "length",  # steps of each segment, at least 1
+            "c",
+            "c_row",
+            "lanes",  # of the last vector that are read and stored
+            "accumulate",  # whether to add to C rather than to write it
+            "scale",  # addresses of whole vectors, or 0
+            "bias",
+            "residual",  # address of an array laid out as C, or 0
+            "activation",  # its place in ACTIVATIONS
+        )
+    ]
+)
+SEGMENT = np.dtype([("a_offset", np.int64), ("b_offset", np.int64)])
+
+_GROUP = 5  # rows that one pointer serves: x86 addresses it + (0, 1, 2, 3, 4)*a_row
+
+
+@functools.cache
+def kernel(path: Path, element: int, rows: int, vectors: int, channelwise: bool) -> int:
+    """Return the address of the tile kernel with these constants."""
+    constants = (path.name, element, rows, vectors, int(channelwise))
+    name, element, rows, vectors, channelwise_ = constants
+
+    def tile(arguments):
+        emit(name, element, rows, vectors, channelwise_, arguments)
+
+    return compiled.address(compiled.TILE, tile)
+
+
+def shapes(path: Path) -> list[tuple[int, int]]:
+    """Return every (rows, vectors) that the registers hold beside the operands."""
+    room = path.registers - 2  # a row of B, and an A where it cannot be a memory operand
+    return [
+        (rows, vectors)
+        for vectors in range(1, 9)
+        for rows in range(1, 29)
+        if rows * vectors + vectors <= room
+    ]
+
+
+@intrinsic(prefer_literal=True)
+def emit(typing, path, element, rows, vectors, channelwise, arguments):
+    """Generate the kernel; all but the last are constants."""
+    signature = types.void(path, element, rows, vectors, channelwise, arguments)
+    emitter = functools.partial(
+        _Tile,
+        PATHS[path.literal_value],
+        *(constant.literal_value for constant in (element, rows, vectors, channelwise)),
+    )
+
+    def generate(context, builder, signature, arguments):
+        emitter(builder, arguments[-1])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+class _Tile:
+    """The generator of one tile kernel: loops, then epilogue, then stores."""
+
+    def __init__(
+        self,
+        path: Path,
+        element: int,
+        rows: int,
+        vectors: int,
+        channelwise: int,
+        builder: ir.IRBuilder,
+        arguments: ir.Value,
+    ) -> None:
+        self.path, self.element = path, ELEMENTS[element]
+        self.rows, self.vectors, self.channelwise = rows, vectors, bool(channelwise)
+        self.builder = builder
+        self.lanes = path.lanes(self.element)
+        self.vector = ir.VectorType(self.element.type, self.lanes)
+        self.itemsize = self.element.dtype.itemsize
+        base = builder.inttoptr(arguments, BYTES)
+        self.arguments = {
+            name: self._load_int(offset(builder, base, field[1]))
+            for name, field in TILE.fields.items()
+        }
+        self.mask = self._first_lanes(self.arguments["lanes"])
+        sums = self._sums()
+        if self.element.floating:
+            sums = self._epilogue(sums)
+        self._store(sums)
+
+    # What a vector is made of, and where it comes from and goes to.
+
+    def _load_int(self, at: ir.Value) -> ir.Value:
+        return self.builder.load(self.builder.bitcast(at, I64.as_pointer()), typ=I64)
+
+    def _pointer(self, name: str) -> ir.Value:
+        return self.builder.inttoptr(self.arguments[name], BYTES)
+
+    def _constant(self, value: float) -> ir.Constant:
+        return ir.Constant(self.vector, [self.element.type(value)] * self.lanes)
+
+    def _splat(self, scalar: ir.Value) -> ir.Value:
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.IntType(32)(0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(first, undefined, zeros)
+
+    def _first_lanes(self, count: ir.Value) -> ir.Value:
+        """Return the mask of the first `count` lanes."""
+        kind = ir.VectorType(I64, self.lanes)
+        places = ir.Constant(kind, list(range(self.lanes)))
+        undefined = ir.Constant(kind, ir.Undefined)
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        first = self.builder.insert_element(undefined, count, ir.IntType(32)(0))
+        counts = self.builder.shuffle_vector(first, undefined, zeros)
+        return self.builder.icmp_signed("<", places, counts)
+
+    def _load(self, at: ir.Value, *, last: bool = False) -> ir.Value:
+        """Load a vector; of the last one only the lanes that there are."""
+        at = self.builder.bitcast(at, self.vector.as_pointer())
+        if not last:
+            loaded = self.builder.load(at, typ=self.vector)
+            loaded.align = self.itemsize
+            return loaded
+        kind = ir.FunctionType(
+            self.vector,
+            [at.type, ir.IntType(32), ir.VectorType(I1, self.lanes), self.vector],
+        )
+        function = cgutils.get_or_insert_function(
+            self.builder.module, kind, f"llvm.masked.load.{self._suffix}.p0"
+        )
+        arguments = [at, ir.IntType(32)(self.itemsize), self.mask, self._constant(0)]
+        return self.builder.call(function, arguments)
+
+    @property
+    def _suffix(self) -> str:
+        kind = "f" if self.element.floating else "i"
+        return f"v{self.lanes}{kind}{8 * self.itemsize}"
+
+    def _times_plus(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """Return ``a*b + c``, rounded once where the path fuses them."""
+        if not self.element.floating:
+            return self.builder.add(self.builder.mul(a, b), c)
+        if not self.path.fused:
+            return self.builder.fadd(self.builder.fmul(a, b), c)
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(self.vector, [self.vector] * 3),
+            f"llvm.fma.{self._suffix}",
+        )
+        return self.builder.call(function, [a, b, c])
+
+    def _hidden(self, value: ir.Value) -> ir.Value:
+        """Return the value such that LLVM does not know how it came about."""
+        return self.builder.asm(
+            ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], False
+        )
+
+    # The loops.
+
+    def _sums(self) -> list[list[ir.Value]]:
+        b, arguments = self.builder, self.arguments
+        before = b.block
+        segment, step, between, after = (
+            b.function.append_basic_block(name) for name in ("segment", "step", "between", "after")
+        )
+        zero = self._constant(0)
+        a_row = self._hidden(arguments["a_row"])
+        multiples = [None, a_row, b.shl(a_row, I64(1)), self._hidden(b.mul(a_row, I64(3)))]
+        multiples.append(b.shl(a_row, I64(2)))
+        b.cbranch(b.icmp_signed(">", arguments["count"], I64(0)), segment, after)
+
+        b.position_at_end(segment)
+        left = b.phi(I64)
+        table = b.phi(BYTES)
+        started = self._phis()
+        a_offset = self._load_int(table)
+        b_offset = self._load_int(offset(b, table, SEGMENT.fields["b_offset"][1]))
+        first = offset(b, self._pointer("a"), a_offset)
+        groups = range(0, self.rows, _GROUP)
+        a_starts = [
+            self._hidden(offset(b, first, b.mul(a_row, I64(row)))) if row else first
+            for row in groups
+        ]
+        b_start = offset(b, self._pointer("b"), b_offset)
+        b.branch(step)
+
+        b.position_at_end(step)
+        steps = b.phi(I64)
+        a_pointers = [b.phi(BYTES) for _ in groups]
+        b_pointer = b.phi(BYTES)
+        running = self._phis()
+        last = self.vectors - 1
+        right = [
+            self._load(offset(b, b_pointer, j * self.path.nbytes), last=j == last)
+            for j in range(self.vectors)
+        ]
+        summed = []
+        for i in range(self.rows):
+            at = a_pointers[i // _GROUP]
+            if i % _GROUP:
+                at = offset(b, at, multiples[i % _GROUP])
+            if self.channelwise:
+                left_ = [
+                    self._load(offset(b, at, j * self.path.nbytes), last=j == last)
+                    for j in range(self.vectors)
+                ]
+            else:
+                scalar = b.load(b.bitcast(at, self.element.type.as_pointer()))
+                scalar.align = self.itemsize
+                left_ = [self._splat(scalar)] * self.vectors
+            summed.append(
+                [self._times_plus(left_[j], right[j], running[i][j]) for j in range(self.vectors)]
+            )
+        fewer = b.sub(steps, I64(1))
+        a_next = [offset(b, pointer, arguments["a_step"]) for pointer in a_pointers]
+        b_next = offset(b, b_pointer, arguments["b_step"])
+        b.cbranch(b.icmp_signed(">", fewer, I64(0)), step, between)
+
+        b.position_at_end(between)
+        still = b.sub(left, I64(1))
+        following = offset(b, table, SEGMENT.itemsize)
+        b.cbranch(b.icmp_signed(">", still, I64(0)), segment, after)
+
+        b.position_at_end(after)
+        result = self._phis()
+        for phi, at_first, at_next in (
+            (left, arguments["count"], still),
+            (table, self._pointer_in(before, "segments"), following),
+        ):
+            phi.add_incoming(at_first, before)
+            phi.add_incoming(at_next, between)
+        for phi, at_first, at_next in (
+            (steps, arguments["length"], fewer),
+            (b_pointer, b_start, b_next),
+            *zip(a_pointers, a_starts, a_next, strict=True),
+        ):
+            phi.add_incoming(at_first, segment)
+            phi.add_incoming(at_next, step)
+        for i in range(self.rows):
+            for j in range(self.vectors):
+                started[i][j].add_incoming(zero, before)
+                started[i][j].add_incoming(summed[i][j], between)
+                running[i][j].add_incoming(started[i][j], segment)
+                running[i][j].add_incoming(summed[i][j], step)
+                result[i][j].add_incoming(zero, before)
+                result[i][j].add_incoming(summed[i][j], between)
+        return result
+
+    def _phis(self) -> list[list[ir.Value]]:
+        return [
+            [self.builder.phi(self.vector) for _ in range(self.vectors)] for _ in range(self.rows)
+        ]
+
+    def _pointer_in(self, block: ir.Block, name: str) -> ir.Value:
+        with self.builder.goto_block(block):
+            return self._pointer(name)
+
+    # What follows the sums.
+
+    def _epilogue(self, sums: list[list[ir.Value]]) -> list[list[ir.Value]]:
+        """Return ``activation(scale*sums + bias + residual)``, each part where it is given."""
+        b = self.builder
+        zero, six = self._constant(0), self._constant(6)
+
+        def of_channels(name, combine):
+            pointer = self._pointer(name)
+            parts = [
+                self._load(offset(b, pointer, j * self.path.nbytes)) for j in range(self.vectors)
+            ]
+            return lambda i, j, value: combine(value, parts[j])
+
+        def residual():
+            return lambda i, j, value: b.fadd(
+                value, self._load(self._at("residual", i, j), last=j == self.vectors - 1)
+            )
+
+        def clamped(order, limit):
+            # An ordered comparison is false for NaN, which so passes.
+            return lambda: (
+                lambda i, j, value: b.select(b.fcmp_ordered(order, value, limit), limit, value)
+            )
+
+        arguments, none = self.arguments, I64(0)
+        for condition, part in (
+            (arguments["scale"], lambda: of_channels("scale", b.fmul)),
+            (arguments["bias"], lambda: of_channels("bias", b.fadd)),
+            (arguments["residual"], residual),
+            (arguments["activation"], clamped("<", zero)),
+            (b.and_(arguments["activation"], I64(2)), clamped(">", six)),
+        ):
+            sums = self._where(b.icmp_signed("!=", condition, none), sums, part)
+        return sums
+
+    def _where(self, condition, values, part) -> list[list[ir.Value]]:
+        """Return the values, changed by ``part()(i, j, value)`` where the condition holds."""
+        b = self.builder
+        before, inside, after = b.block, *(b.function.append_basic_block(n) for n in ("then", "on"))
+        b.cbranch(condition, inside, after)
+        b.position_at_end(inside)
+        change = part()
+        changed = [[change(i, j, v) for j, v in enumerate(row)] for i, row in enumerate(values)]
+        b.branch(after)
+        b.position_at_end(after)
+        result = self._phis()
+        for phis, old, new in zip(result, values, changed, strict=True):
+            for phi, value, other in zip(phis, old, new, strict=True):
+                phi.add_incoming(value, before)
+                phi.add_incoming(other, inside)
+        return result
+
+    def _at(self, name: str, i: int, j: int) -> ir.Value:
+        row = offset(
+            self.builder, self._pointer(name), self.builder.mul(self.arguments["c_row"], I64(i))
+        )
+        return offset(self.builder, row, j * self.path.nbytes)
+
+    def _store(self, sums: list[list[ir.Value]]) -> None:
+        b, last = self.builder, self.vectors - 1
+        add = b.fadd if self.element.floating else b.add
+
+        def accumulated():
+            return lambda i, j, value: add(self._load(self._at("c", i, j), last=j == last), value)
+
+        sums = self._where(
+            b.icmp_signed("!=", self.arguments["accumulate"], I64(0)), sums, accumulated
+        )
+        for i in range(self.rows):
+            for j in range(self.vectors):
+                at = b.bitcast(self._at("c", i, j), self.vector.as_pointer())
+                if j < last:
+                    b.store(sums[i][j], at).align = self.itemsize
+                    continue
+                function = cgutils.get_or_insert_function(
+                    b.module,
+                    ir.FunctionType(
+                        ir.VoidType(),
+                        [self.vector, at.type, ir.IntType(32), self.mask.type],
+                    ),
+                    f"llvm.masked.store.{self._suffix}.p0",
+                )
+                b.call(function, [sums[i][j], at, ir.IntType(32)(self.itemsize), self.mask])

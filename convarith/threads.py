@@ -1,0 +1,52 @@
+"""How many threads a product may use. No result depends on it, to the last bit."""
+
+from __future__ import annotations
+
+import os
+
+from .validate import integer
+
+_count: int | None = None
+
+
+def set_num_threads(count: int | None) -> None:
+    """Let each product of this process use at most `count` threads.
+
+    Parameters
+    ----------
+    count : int or None
+        At least 1. None is the default: what the environment variable CONVARITH_NUM_THREADS
+        says, or else as many as Numba uses, one a core.
+
+    Examples
+    --------
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(None)
+    """
+    global _count
+    _count = None if count is None else integer("count", count, minimum=1)
+
+
+def get_num_threads() -> int:
+    """Return the number of threads that a product may use."""
+    if _count is not None:
+        return _count
+    told = os.environ.get("CONVARITH_NUM_THREADS")
+    if told:
+        try:
+            return integer("CONVARITH_NUM_THREADS", int(told), minimum=1)
+        except ValueError:
+            raise ValueError(
+                f"CONVARITH_NUM_THREADS: expected an integer >= 1, got {told!r}"
+            ) from None
+    return _default()
+
+
+def _default() -> int:
+    try:
+        from numba import get_num_threads as numbas
+    except ImportError:
+        return 1  # the reference is NumPy's, which has no threads here
+    return numbas()
