@@ -10,14 +10,14 @@ import numpy as np
 from . import backends
 from .arrays import computed_in, numeric
 from .backends import Epilogue, Options, Plan, Product
-from .backends.protocol import ACTIVATIONS
+from .backends.protocol import ACTIVATIONS, PLAIN
 from .geometry import ConvGeometry
 from .memory import require_bytes
 from .validate import one_of
 
 
 class Call:
-    """What the result of one call must look like.
+    """What the result of one call must look like; several threads may share one.
 
     Parameters
     ----------
@@ -54,7 +54,8 @@ class Call:
                 (None,) * lead + (...,) + (None,) * (len(self.shape) - lead - geometry.rank)
             )
         # A zero axis makes the product 0, but NumPy refuses its other axes if they are absurd.
-        self._require(math.prod(max(1, length) for length in self.shape) * dtype.itemsize)
+        self._nbytes = math.prod(max(1, length) for length in self.shape) * dtype.itemsize
+        self._empty = 0 in self.shape
 
     def _require(self, nbytes: int) -> None:
         require_bytes(
@@ -65,6 +66,8 @@ class Call:
 
     def epilogue(self, scale: Any, bias: Any, residual: Any, activation: Any) -> Epilogue:
         """Check the four parts against the result's shape and dtype."""
+        if scale is bias is residual is activation is None:
+            return PLAIN
         one_of("activation", activation, ACTIVATIONS)
         if activation is not None and self.dtype.kind == "c":
             raise TypeError(f"activation: expected None for a complex result, got {activation!r}")
@@ -100,8 +103,9 @@ class Call:
         packed: Any = None,
     ) -> np.ndarray:
         """Run the plan on `source` and `operand`, or on `packed` where it has laid that out."""
+        self._require(self._nbytes)
         target = None if out is None else self._target(out)
-        if 0 in self.shape:
+        if self._empty:
             return np.empty(self.caller_shape, self.dtype) if out is None else out
         if source.size == 0 or operand.size == 0:  # no fast kernel ever meets an empty array
             plan = backends.plan("reference", self.product, self.geometry, self.dtype, Options())
@@ -111,13 +115,14 @@ class Call:
             packed = plan.pack(operand)
         else:
             self._require(plan.nbytes(source))
+        if target is None:
+            result = plan.run(source, packed, None, epilogue)
+            return result.reshape(self.caller_shape) if self.bare else result
         touched = (source, operand, epilogue.scale, epilogue.bias, epilogue.residual)
-        apart = target is not None and not any(
+        apart = not any(
             np.may_share_memory(target, array) for array in touched if array is not None
         )
         result = plan.run(source, packed, target if apart else None, epilogue)
-        if target is None:
-            return result.reshape(self.caller_shape)
         if not apart:
             target[...] = result
         return out

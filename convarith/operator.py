@@ -12,6 +12,7 @@ import numpy as np
 from . import backends
 from .arrays import check_channels, computed_in, kernel_geometry, numeric, result_type
 from .backends import Options, Plan, Product
+from .backends.protocol import PLAIN
 from .call import Call
 from .geometry import ConvGeometry
 from .matrix import matrix
@@ -178,7 +179,7 @@ class ConvOperator:
                 raise ValueError(f"x: expected shape (n, {sizes}, c), got {x.shape}")
             check_channels("x", x, geometry.in_channels if forward else geometry.out_channels)
         dtype = result_type(x=x, kernel=core.kernel)
-        call = Call(product, geometry, dtype, (len(x),), core.bare)
+        call = core.call(product, dtype, len(x))
         epilogue = call.epilogue(scale, bias, residual, activation)
         plan, packed = core.prepared(product, dtype)
         return call.run(plan, x, core.kernel, epilogue, out, packed=packed)
@@ -248,7 +249,7 @@ class ConvOperator:
         dtype = result_type(x=batch, kernel=core.kernel)
         call = Call(product, geometry, dtype, (len(batch),), bare=False)
         plan, packed = core.prepared(product, dtype)
-        result = call.run(plan, batch, core.kernel, backends.Epilogue(), None, packed=packed)
+        result = call.run(plan, batch, core.kernel, PLAIN, None, packed=packed)
         return result.reshape(len(batch), self.shape[0]).T
 
     def norm(self, *, rtol: float = 1e-6) -> float:
@@ -288,6 +289,7 @@ class _Core:
         self.kernel.flags.writeable = False
         self.lock = threading.Lock()
         self._prepared: dict[tuple[Product, np.dtype], tuple[Plan, Any]] = {}
+        self._calls: dict[tuple[Product, np.dtype, int], Call] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Core, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
@@ -301,6 +303,16 @@ class _Core:
                     plan = backends.plan(self.backend, product, self.geometry, dtype, self.options)
                     self._prepared[key] = plan, plan.pack(self.kernel)
         return self._prepared[key]
+
+    def call(self, product: Product, dtype: np.dtype, batch: int) -> Call:
+        """Return what a call for a batch is checked against; the last ones are kept."""
+        key = (product, dtype, batch)
+        found = self._calls.get(key)
+        if found is None:
+            if len(self._calls) >= 64:
+                self._calls.clear()
+            found = self._calls[key] = Call(product, self.geometry, dtype, (batch,), self.bare)
+        return found
 
 
 def _operator(core: _Core, product: Product) -> ConvOperator:

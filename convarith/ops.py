@@ -6,7 +6,8 @@ import numpy as np
 
 from . import backends
 from .arrays import check_channels, checked_kernel, is_bare, numeric, result_type
-from .backends import Epilogue, Options
+from .backends import Options
+from .backends.protocol import PLAIN
 from .call import Call
 from .geometry import ConvGeometry
 from .padding import Padding
@@ -278,4 +279,4 @@ def conv_kernel_gradient(
     dtype = result_type(x=x, g=g)
     call = Call("kernel_gradient", geometry, dtype, (), bare)
     plan = backends.plan(backends.choose(backend), "kernel_gradient", geometry, dtype, options)
-    return call.run(plan, x, g, Epilogue(), out)
+    return call.run(plan, x, g, PLAIN, out)

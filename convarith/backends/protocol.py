@@ -61,6 +61,10 @@ class Epilogue:
         return result
 
 
+#: The epilogue of a call without one.
+PLAIN = Epilogue()
+
+
 class Plan(Protocol):
     """One product of one geometry in one dtype: everything known without the numbers.
 

@@ -16,6 +16,7 @@ from .blocks import SMALL_WORK, choose_pieces, choose_tile
 from .direct_worker import CALL, JOB, PANEL, scratch_nbytes, worker
 from .finish import Finish
 from .phases import Phase
+from .tile import CHANNELWISE, DENSE, HALVED
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS, Element, Path
 
@@ -59,14 +60,16 @@ class DirectPlan:
         if self.channelwise:
             self.columns = result
         self.phases = self._phases()
+        self.halved = self._fits_a_half()
+        self.kind = HALVED if self.halved else CHANNELWISE if self.channelwise else DENSE
         self.jobs = list(itertools.product(*self.phases))
-        self.widest = max((len(job[2].taps) for job in self.jobs), default=1) * self.columns
+        self.widest = max(len(job[2].taps) for job in self.jobs) * self.columns
         self.steps = self.depth * max(
-            (math.prod(len(phase.taps[0]) for phase in job) for job in self.jobs), default=1
+            math.prod(len(phase.taps[0]) for phase in job) for job in self.jobs
         )
         self.vectors = choose_tile(
             path, element, self._width(1), self.widest, self.steps, self.channelwise
-        ).vectors
+        ).vectors  # one where it is halved
         self._layouts: dict[tuple[int, int, bool], Layout] = {}
 
     def _phases(self) -> tuple[list[Phase], ...]:
@@ -79,10 +82,23 @@ class DirectPlan:
             phases.transposed(x, merge=self.groups == 1),
         )
 
+    def _fits_a_half(self) -> bool:
+        """Whether the rows of results come in pairs, half a vector each; they share tiles then."""
+        if not self.transposed or self.groups > 1:
+            return False
+        pairs = phases.transposed(self.axes[1], merge=True)
+        if [len(phase.taps) for phase in pairs] != [2]:
+            return False
+        members = max(len(phase.taps) for phase in self.phases[2])
+        if 2 * members * self.columns > self.path.lanes(self.element):
+            return False
+        self.phases = self.phases[0], pairs, self.phases[2]
+        return True
+
     def _width(self, batch: int) -> int:
         if self.flat:
             return batch * self.axes[2].size
-        return min((phase.count for phase in self.phases[2]), default=1)
+        return min(phase.count for phase in self.phases[2])
 
     def __str__(self) -> str:
         kind = "depthwise" if self.channelwise else "transposed" if self.transposed else "forward"
@@ -118,21 +134,28 @@ class DirectPlan:
             kernel = np.swapaxes(kernel, 3, 5)  # (z, y, x, depth, group, column)
         if self.channelwise:
             kernel = np.swapaxes(kernel, 4, 5)  # groups are the columns
-        lanes = self.lanes
-        panels: list[np.ndarray] = []
-        for z, y, x in self.jobs:
-            taken = kernel[np.ix_(z.taps[0], y.taps[0], [k for taps in x.taps for k in taps])]
-            members = len(x.taps)
-            shape = (len(z.taps[0]), len(y.taps[0]), members, len(x.taps[0]), *kernel.shape[3:])
-            taken = taken.reshape(shape).transpose(5, 0, 1, 3, 4, 2, 6)
-            columns = members * kernel.shape[5]  # (group, z, y, x, depth, member, column)
-            taken = taken.reshape(taken.shape[0], math.prod(taken.shape[1:5]), columns)
-            count = -(-columns // lanes)
-            padded = np.zeros((*taken.shape[:2], count * lanes), dtype)
-            padded[..., :columns] = taken
-            padded = padded.reshape(*padded.shape[:2], count, lanes)
-            panels.append(padded.transpose(0, 2, 1, 3).reshape(-1))
+        panels = [self._job_panels(kernel, job) for job in self.jobs]
         return Packed(pool.aligned(panels, dtype), exact)
+
+    def _job_panels(self, kernel: np.ndarray, job: tuple[Phase, Phase, Phase]) -> np.ndarray:
+        """Return ``[panel][tap][depth][lane]`` of a kernel (z, y, x, depth, group, column)."""
+        z, y, x = job
+        groups = kernel.shape[4]
+        rows = []
+        for taps in y.taps:
+            taken = kernel[np.ix_(z.taps[0], taps, [k for each in x.taps for k in each])]
+            shape = (*taken.shape[:2], len(x.taps), len(x.taps[0]), *kernel.shape[3:])
+            taken = taken.reshape(shape)
+            taken = taken.transpose(5, 0, 1, 3, 4, 2, 6)  # (group, z, y, x, depth, member, column)
+            steps, columns = math.prod(taken.shape[1:5]), math.prod(taken.shape[5:])
+            rows.append(taken.reshape(groups, steps, columns))
+        count = 1 if self.halved else -(-columns // self.lanes)
+        width = count * self.lanes // len(rows)  # half a vector a row where it is halved
+        padded = np.zeros((groups, steps, len(rows), width), kernel.dtype)
+        for row, taken in enumerate(rows):
+            padded[:, :, row, :columns] = taken
+        padded = padded.reshape(groups, steps, count, self.lanes)
+        return padded.transpose(0, 2, 1, 3).reshape(-1)
 
     @property
     def lanes(self) -> int:
@@ -142,8 +165,10 @@ class DirectPlan:
     def _columns(self, part: np.ndarray) -> np.ndarray:
         """Return a scale or bias once for each merged result, and whole vectors at the end."""
         members = self.widest // self.columns if self.groups == 1 else 1
-        result = np.zeros(members * len(part) + self.lanes, self.element.dtype)
-        result[: members * len(part)] = np.tile(part, members)
+        tiled = np.tile(part, members)
+        result = np.zeros(len(tiled) + self.lanes, self.element.dtype)
+        for first in (0, self.lanes // 2) if self.halved else (0,):
+            result[first : first + len(tiled)] = tiled
         return result
 
     def scratch(self, batch: int) -> int:
@@ -177,7 +202,7 @@ class Layout:
             sizes = results = [1, 1, batch * sizes[2]]
             batch = 1
             jobs = [(z, y, x._replace(count=sizes[2])) for z, y, x in jobs]
-        width = min((job[2].count for job in jobs), default=1)
+        width = min(job[2].count for job in jobs)
         shape = choose_tile(
             path, element, width, plan.widest, plan.steps, plan.channelwise,
             plan.vectors, 1 if exact else None,
@@ -186,9 +211,9 @@ class Layout:
         lanes = plan.lanes
         source_step = [1 if plan.transposed else axis.stride for axis in plan.axes]
         result_step = [axis.stride if plan.transposed else 1 for axis in plan.axes]
-        source_strides = _strides(sizes, plan.channels[0] * itemsize)
-        result_strides = _strides(results, plan.channels[1] * itemsize)
-        grid = [batch, *(max((j[a].count for j in jobs), default=0) for a in range(3))]
+        source_strides = strides_of(sizes, plan.channels[0] * itemsize)
+        result_strides = strides_of(results, plan.channels[1] * itemsize)
+        grid = [batch, *(max(j[a].count for j in jobs) for a in range(3))]
         grid[3] = -(-grid[3] // rows)
         # Where taps of the last axis are neighbours in memory, they are one segment.
         joined = not plan.channelwise and plan.groups == 1
@@ -203,7 +228,7 @@ class Layout:
                 slot = max(slot, z * y * reach * source_strides[3])
         slot = -(-slot // 64) * 64
         tiles = math.prod(grid)
-        most_panels = max((int(j["panel_stop"] - j["panel"]) for j in self.jobs), default=0)
+        most_panels = max(int(j["panel_stop"] - j["panel"]) for j in self.jobs)
         work = tiles * rows * plan.widest * plan.steps * len(jobs)
         threads = 1 if work < SMALL_WORK else threads
         pieces = choose_pieces(
@@ -239,6 +264,8 @@ class Layout:
             depth=plan.depth,
             b_step=lanes * itemsize,
             joined=joined,
+            halves=2 if plan.halved else 1,
+            half_nbytes=plan.path.nbytes // 2,
             chunk=pieces.chunk,
             chunks=pieces.chunks,
             group=pieces.group,
@@ -280,7 +307,7 @@ class Layout:
                             at if plan.channelwise else group * plan.depth * itemsize,
                             (group * count + panel) * steps * lanes * itemsize,
                             at,
-                            tile_kernel(plan.path, element, self.rows, vectors, plan.channelwise),
+                            tile_kernel(plan.path, element, self.rows, vectors, plan.kind),
                             wide - (vectors - 1) * vector,
                             wide * itemsize,
                         )
@@ -293,7 +320,7 @@ class Layout:
         return table, np.array(panels or [(0,) * 6], PANEL)
 
 
-def _strides(sizes: list[int], pixel: int) -> list[int]:
+def strides_of(sizes: list[int], pixel: int) -> list[int]:
     """Return the bytes between neighbours along (n, z, y, x) of an array (n, z, y, x, c)."""
     z, y, x = sizes
     return [z * y * x * pixel, y * x * pixel, x * pixel, pixel]

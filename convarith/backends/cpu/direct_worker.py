@@ -56,6 +56,7 @@ CALL = np.dtype(
         ("grid", _int, 4),  # tiles over (n, z, y, x), enough for every job
         *((name, _int) for name in ("jobs", "job_count", "panels", "panel_count")),
         *((name, _int) for name in ("rows", "itemsize", "depth", "b_step", "joined")),
+        *((name, _int) for name in ("halves", "half_nbytes")),  # rows of results a tile has
         *((name, _int) for name in ("chunk", "chunks", "group", "units")),
         *((name, _int) for name in ("scratch", "scratch_nbytes", "most_segments", "slot_nbytes")),
     ]
@@ -67,7 +68,8 @@ PLACE = np.dtype(
         for name in (
             *("a", "a_row", "segments", "count", "length"),
             "c",
-            "position",  # of its first result, in bytes from the start of the row in out
+            "row",  # along y in out
+            "position",  # of its first result, in bytes from the start of that row
             "cut",  # whether some of its results lie outside of out
         )
     ]
@@ -160,37 +162,49 @@ def _locate(call, job, index, place, segments, slot):
     place.length = (x_stop - x_start) * call.depth if call.joined else call.depth
     position = (job.start[2] + u * call.result_step[2]) * result[3]
     row = n * result[0] + (job.start[0] + z * call.result_step[0]) * result[1]
-    row += (job.start[1] + y * call.result_step[1]) * result[2]
+    place.row = job.start[1] + y * call.result_step[1]
+    row += place.row * result[2]
     place.c = row + position
     place.position = position
     last = position + (rows - 1) * call.result_step[2] * result[3] + job.columns
     place.cut = position < 0 or last > call.result_size[2] * result[3]
+    place.cut |= place.row < 0 or place.row + call.halves > call.result_size[1]
     return True
+
+
+@njit
+def _copy_inside(call, panel, place, staged, array, into_array):
+    """Copy the part of a staged tile that lies inside of an array, to it or from it."""
+    end = call.result_size[2] * call.result_strides[3]
+    step = call.result_step[2] * call.result_strides[3]
+    for half in range(call.halves):
+        if place.row + half < 0 or place.row + half >= call.result_size[1]:
+            continue
+        for row in range(call.rows):
+            at = place.position + row * step + panel.c_offset
+            start, stop = max(0, -at), min(panel.nbytes, end - at)
+            if stop > start:
+                here = staged + row * call.b_step + half * call.half_nbytes + start
+                there = array + place.c + half * call.result_strides[2]
+                there += row * step + panel.c_offset + start
+                if into_array:
+                    copy(there, here, stop - start)
+                else:
+                    copy(here, there, stop - start)
 
 
 @njit
 def _run_cut(call, panel, place, tile, tile_address, staged):
     """Run a tile of which some results lie outside: into scratch, and copy what lies inside."""
-    end = call.result_size[2] * call.result_strides[3]
-    step = call.result_step[2] * call.result_strides[3]
-    residuals = staged + call.rows * call.b_step
     if call.residual:
-        for row in range(call.rows):
-            at = place.position + row * step + panel.c_offset
-            start, stop = max(0, -at), min(panel.nbytes, end - at)
-            if stop > start:
-                source = call.residual + place.c + row * step + panel.c_offset
-                copy(residuals + row * call.b_step + start, source + start, stop - start)
+        residuals = staged + call.rows * call.b_step
+        _copy_inside(call, panel, place, residuals, call.residual, False)
         tile.residual = residuals
     tile.c = staged
     tile.c_row = call.b_step
+    tile.c_half = call.half_nbytes
     run_tile(panel.kernel, tile_address)
-    for row in range(call.rows):
-        at = place.position + row * step + panel.c_offset
-        start, stop = max(0, -at), min(panel.nbytes, end - at)
-        if stop > start:
-            target = call.out + place.c + row * step + panel.c_offset
-            copy(target + start, staged + row * call.b_step + start, stop - start)
+    _copy_inside(call, panel, place, staged, call.out, True)
 
 
 def direct(call_address, thread):
@@ -251,5 +265,6 @@ def direct(call_address, thread):
                     at = place.c + panel.c_offset
                     tile.c = call.out + at
                     tile.c_row = c_row
+                    tile.c_half = call.result_strides[2]
                     tile.residual = call.residual + at if call.residual else 0
                     run_tile(panel.kernel, tile_address)

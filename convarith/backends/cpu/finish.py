@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..protocol import ACTIVATIONS, Epilogue
+from ..protocol import ACTIVATIONS, PLAIN, Epilogue
 
 
 class Finish(NamedTuple):
@@ -20,6 +20,8 @@ class Finish(NamedTuple):
     @classmethod
     def of(cls, epilogue: Epilogue, dtype: np.dtype) -> Finish:
         """Return the parts in `dtype`, C-contiguous and aligned."""
+        if epilogue is PLAIN:
+            return NOTHING
         parts = (
             None if part is None else np.require(part, dtype, ("C", "A"))
             for part in (epilogue.scale, epilogue.bias, epilogue.residual)

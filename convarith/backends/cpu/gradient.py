@@ -7,22 +7,26 @@ import math
 
 import numpy as np
 
+from ...axis import Axis
 from ...geometry import ConvGeometry
 from . import launch
 from .blocks import PIECES_A_THREAD, SMALL_WORK
-from .direct import ONE
-from .gradient_worker import CALL, PANEL, ROWS, scratch_nbytes, worker
+from .direct import ONE, strides_of
+from .gradient_worker import BLOCK, CALL, PANEL, ROWS, scratch_nbytes, worker
+from .tile import CHANNELWISE, DENSE, shapes
 from .tile import kernel as tile_kernel
-from .tile import shapes
 from .vector import ELEMENTS, Element, Path
 
 #: Pixels whose products are summed before they are added to the others, at least a row of them.
-CHUNK_PIXELS = 512
-#: Fewer channels than this are joined with those of the next taps to make rows of a tile.
+CHUNK_PIXELS = 256
+#: With fewer channels than this a tile's rows run on over the next taps of the last axis.
 FEW_CHANNELS = 8
-#: From this distance of two pixels of g on, in bytes, its panels are copied together first: so
-#: far apart they would share few sets of the first-level cache.
-FAR_APART = 1024
+#: From this many bytes of g's channels on, panels of them are copied together first: a step from
+#: pixel to pixel would use few sets of the first-level cache, or a page each.
+WIDE = 256
+
+#: What a pixel of a panel takes at most: a chunk of them then stays in the first-level cache.
+PANEL_BYTES = 128
 
 
 class GradientPlan:
@@ -30,28 +34,60 @@ class GradientPlan:
 
     def __init__(self, path: Path, element: Element, geometry: ConvGeometry) -> None:
         self.path, self.element, self.geometry = path, element, geometry
-        axes = geometry.axes
-        self.axes = (ONE,) * (3 - len(axes)) + axes
+        self.axes = (ONE,) * (3 - geometry.rank) + geometry.axes
         self.groups = geometry.groups
         self.depth = geometry.in_channels // self.groups
         self.columns = geometry.out_channels // self.groups
         self.channelwise = self.groups > 1 and self.depth == self.columns == 1
         if self.channelwise:
-            self.columns = geometry.out_channels
-        self._layouts: dict[tuple[int, int, bool], GradientLayout] = {}
+            self.columns, self.groups = geometry.out_channels, 1
+        x = self.axes[2]
+        #: Whether the rows of neighbouring taps are evenly spaced in memory, and few.
+        self.joins = self.channelwise or (
+            self.groups == 1 and self.depth < FEW_CHANNELS and (x.dilation == 1 or self.depth == 1)
+        )
+        pixel = geometry.in_channels * element.dtype.itemsize
+        self.a_row = x.dilation * pixel if self.depth == 1 else element.dtype.itemsize
+        self._choose_tile()
+        self._layouts: dict[tuple[int, int], GradientLayout] = {}
+
+    def _choose_tile(self) -> None:
+        """Choose the vectors of a panel and the rows of a tile."""
+        lanes = self.path.lanes(self.element)
+        needed = -(-self.columns // lanes)
+        length = self.depth * (self.axes[2].kernel if self.joins else 1)
+        unit = self.depth if self.joins else 1  # no tile cuts the channels of a tap then
+
+        def cycles(shape: tuple[int, int]) -> tuple[float, int]:
+            rows, wide = shape
+            loads = wide + rows * (wide if self.channelwise else 1)
+            each = max(rows * wide / 2, loads / 2, 4) + loads / 8
+            tiles = -(-length // (rows // unit * unit)) * -(-needed // wide)
+            return tiles * (each * CHUNK_PIXELS + 100 + 3 * rows * wide), -rows * wide
+
+        fitting = [
+            shape
+            for shape in shapes(self.path)
+            if unit <= shape[0] <= max(unit, length)
+            and shape[1] <= needed
+            and (self.channelwise or shape[1] * self.path.nbytes <= PANEL_BYTES)
+        ]
+        most, wide = min(fitting, key=cycles)
+        self.rows = most // unit * unit
+        self.vectors = -(-needed // -(-needed // wide))
 
     def __str__(self) -> str:
-        layout = self.layout(1, launch.allowed(), False)
-        rows = "taps and channels" if layout.joined else "channels of a tap"
+        layout = self.layout(1, launch.allowed())
+        kind = "depthwise, " if self.channelwise else ""
         return (
-            f"direct, kernel gradient: {rows} in tiles of {layout.rows} x {layout.vectors} "
-            f"vectors of {self.path.nbytes} bytes ({self.path.name}), sums over {layout.chunk} "
-            f"rows of pixels at a time, {layout.scratch_nbytes // 1024} KiB of scratch in all"
+            f"direct, {kind}kernel gradient: tiles of {self.rows} x {self.vectors} vectors of "
+            f"{self.path.nbytes} bytes ({self.path.name}), sums over {layout.chunk} rows of pixels "
+            f"at a time, {layout.scratch_nbytes // 1024} KiB of scratch in all"
         )
 
-    def layout(self, batch: int, threads: int, exact: bool) -> GradientLayout:
+    def layout(self, batch: int, threads: int) -> GradientLayout:
         """Return the tables for a batch and a number of threads, made once each."""
-        key = (batch, threads, exact)
+        key = (batch, threads)
         found = self._layouts.get(key)
         if found is None:
             if len(self._layouts) > 64:
@@ -60,71 +96,128 @@ class GradientPlan:
         return found
 
     def pack(self, g: np.ndarray) -> np.ndarray:
-        """Return g as it is: the worker reads it, or copies parts of it, in place."""
+        """Return g as it is: the worker reads it in place, or copies parts of it."""
         return g
 
     def scratch(self, batch: int) -> int:
         """Return the bytes that a run allocates besides its result."""
-        return self.layout(batch, launch.allowed(), False).scratch_nbytes
+        return self.layout(batch, launch.allowed()).scratch_nbytes
 
     def run(self, x: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
-        layout = self.layout(len(x), launch.allowed(), False)
-        if layout.padded and self.element.floating and not self._finite_at_the_ends(g):
-            layout = self.layout(len(x), launch.allowed(), True)
+        layout = self.layout(len(x), launch.allowed())
         layout.call.run(layout.threads, x=x, g=g, out=out)
 
-    def _finite_at_the_ends(self, g: np.ndarray) -> bool:
-        """Whether the outputs whose window leaves the input along the last axis are finite."""
-        axis = self.axes[2]
-        g = g.reshape(-1, axis.output, self.geometry.out_channels)
-        inner = max(0, -(-axis.low // axis.stride))
-        stop = (axis.size + axis.low - axis.effective_kernel) // axis.stride + 1
-        return bool(np.isfinite(g[:, :inner]).all() and np.isfinite(g[:, max(0, stop) :]).all())
+    def groups_of_rows(self) -> list[list[tuple]]:
+        """Return ROWS, grouped by the results they add to."""
+        itemsize, element = self.element.dtype.itemsize, ELEMENTS.index(self.element)
+        z, y, x = (axis.kernel for axis in self.axes)
+        c_row = self.geometry.out_channels * itemsize
+        kind = CHANNELWISE if self.channelwise else DENSE
+        last = -(-(self.columns % self._full or self._full) // self.path.lanes(self.element))
+
+        def entry(tap, start, stop, channel, rows, adds, again):
+            place = (tap[0] * y + tap[1]) * x + tap[2]
+            kernels = (
+                tile_kernel(self.path, element, rows, vectors, kind)
+                for vectors in (self.vectors, last)
+            )
+            at = (place * self.depth + channel) * c_row
+            return tap, start, stop, channel * itemsize, at, *kernels, adds, again
+
+        groups = []
+        for t_z, t_y in np.ndindex(z, y):
+            if self.joins:
+                for first, stop in _evenly(x, max(1, self.rows // self.depth)):
+                    groups.append(
+                        [
+                            entry((t_z, t_y, k), *outputs, 0, taps * self.depth, adds, 0)
+                            for k, taps, outputs, adds in _joined(self.axes[2], first, stop)
+                        ]
+                    )
+            else:
+                for t_x in range(x):
+                    outputs = self.axes[2].outputs_of(t_x)
+                    for first, stop in _evenly(self.depth, self.rows):
+                        groups.append(
+                            [entry((t_z, t_y, t_x), *outputs, first, stop - first, 0, first > 0)]
+                        )
+        return groups
+
+    @property
+    def _full(self) -> int:
+        return self.vectors * self.path.lanes(self.element)
+
+    def panel_table(self) -> np.ndarray:
+        """Return the panels of all groups of channels."""
+        itemsize, lanes = self.element.dtype.itemsize, self.path.lanes(self.element)
+        panels = []
+        for group, first in itertools.product(
+            range(self.groups), range(0, self.columns, self._full)
+        ):
+            wide = min(self._full, self.columns - first)
+            vectors = -(-wide // lanes)
+            at = (group * self.columns + first) * itemsize
+            panels.append(
+                (
+                    at if self.channelwise else group * self.depth * itemsize,
+                    at,
+                    at,
+                    vectors < self.vectors,
+                    wide - (vectors - 1) * lanes,
+                    wide * itemsize,
+                    self.vectors * self.path.nbytes,
+                )
+            )
+        return np.array(panels, PANEL)
+
+
+def _evenly(length: int, most: int) -> list[tuple[int, int]]:
+    """Cut ``range(length)`` into as few parts as have at most `most` entries, evenly."""
+    parts = -(-length // most)
+    cuts = [length * part // parts for part in range(parts + 1)]
+    return list(itertools.pairwise(cuts))
+
+
+def _joined(axis: Axis, first: int, stop: int) -> list[tuple[int, int, tuple[int, int], int]]:
+    """Return (tap, number of taps, outputs, adds): all taps at once where all are inside.
+
+    At the ends of the axis, where some are not, each goes by itself.
+    """
+    ranges = [axis.outputs_of(k) for k in range(first, stop)]
+    start, end = max(r[0] for r in ranges), min(r[1] for r in ranges)
+    if end <= start:
+        return [(k, 1, outputs, 0) for k, outputs in zip(range(first, stop), ranges, strict=True)]
+    entries = [(first, stop - first, (start, end), 0)]
+    for k, (low, high) in zip(range(first, stop), ranges, strict=True):
+        entries += [(k, 1, part, 1) for part in ((low, start), (end, high)) if part[0] < part[1]]
+    return entries
 
 
 class GradientLayout:
     """What the worker is called with for one size of batch, and the tables it points to."""
 
-    def __init__(self, plan: GradientPlan, batch: int, threads: int, exact: bool) -> None:
+    def __init__(self, plan: GradientPlan, batch: int, threads: int) -> None:
         axes, itemsize = plan.axes, plan.element.dtype.itemsize
-        kernel = [axis.kernel for axis in axes]
-        self.joined = (
-            not exact
-            and plan.groups == 1
-            and plan.depth < FEW_CHANNELS
-            and kernel[2] > 1
-            and axes[2].dilation == 1
-        )
         sizes, outputs = [a.size for a in axes], [a.output for a in axes]
-        pixel = plan.geometry.in_channels * itemsize
-        self.padded = self.joined and (
-            axes[2].low > 0
-            or (axes[2].output - 1) * axes[2].stride + kernel[2] - axes[2].low > axes[2].size
-        )
-        padded_nbytes = 0
-        if self.padded:
-            padded_nbytes = ((axes[2].output - 1) * axes[2].stride + kernel[2]) * pixel
-        self.chunk = max(1, CHUNK_PIXELS // max(1, outputs[2]))
         output_rows = batch * outputs[0] * outputs[1]
-        self.chunk = min(self.chunk, output_rows)
+        self.chunk = min(output_rows, max(1, CHUNK_PIXELS // max(1, outputs[2])))
+        pixel = plan.geometry.in_channels * itemsize
         g_pixel = plan.geometry.out_channels * itemsize
-        packs = g_pixel >= FAR_APART and not plan.channelwise
-        self._choose_tile(plan, kernel)
-        self.panels = self._panel_table(plan)
-        self.row_table = self._row_table(plan, kernel)
-        count = len(self.row_table)
-        pixels = output_rows * outputs[2]
-        work = pixels * math.prod(kernel) * plan.geometry.out_channels * plan.depth
-        threads = 1 if work < SMALL_WORK else threads
+        packs = plan.columns * itemsize >= WIDE and not plan.channelwise
+        panels, groups = plan.panel_table(), plan.groups_of_rows()
+        work = output_rows * outputs[2] * math.prod(a.kernel for a in axes)
+        threads = 1 if work * plan.depth * plan.columns * plan.groups < SMALL_WORK else threads
         wanted = PIECES_A_THREAD * threads if threads > 1 else 1
-        blocks = min(count, -(-wanted // len(self.panels)))
-        block = -(-count // blocks)
-        blocks = -(-count // block)
-        units = blocks * len(self.panels)
+        each_block = -(-len(groups) // max(1, min(len(groups), -(-wanted // len(panels)))))
+        rows = np.array([row for group in groups for row in group], ROWS)
+        ends = np.cumsum([0] + [len(group) for group in groups])
+        cuts = [*ends[:-1:each_block], ends[-1]]
+        blocks = np.array(list(itertools.pairwise(cuts)), BLOCK)
+        units = len(blocks) * len(panels)
         self.threads = min(threads, units)
-        packed = self.chunk * outputs[2] * self.width if packs else 0
-        each = scratch_nbytes(self.chunk, packed, padded_nbytes)
+        packed = self.chunk * outputs[2] * plan.vectors * plan.path.nbytes if packs else 0
+        each = scratch_nbytes(self.chunk, packed)
         self.scratch_nbytes = each * self.threads
         self.call = launch.Call(
             worker(),
@@ -135,87 +228,19 @@ class GradientLayout:
             step=[a.stride for a in axes],
             dilation=[a.dilation for a in axes],
             low=[a.low for a in axes],
-            x_strides=_strides(sizes, pixel),
-            g_strides=_strides(outputs, g_pixel),
-            rows=self.row_table,
-            row_count=count,
-            panels=self.panels,
-            panel_count=len(self.panels),
-            block=block,
+            x_strides=strides_of(sizes, pixel),
+            g_strides=strides_of(outputs, g_pixel),
+            rows=rows,
+            row_count=len(rows),
+            panels=panels,
+            panel_count=len(panels),
             blocks=blocks,
+            block_count=len(blocks),
             units=units,
             chunk=self.chunk,
             output_rows=output_rows,
-            itemsize=itemsize,
+            a_row=plan.a_row if plan.joins else itemsize,
             c_row=g_pixel,
-            joined=self.joined,
-            padded_nbytes=padded_nbytes,
             packs=packs,
             scratch_nbytes=each,
-            packed_nbytes=packed,
         )
-
-    def _choose_tile(self, plan: GradientPlan, kernel: list[int]) -> None:
-        """Choose the vectors of a panel and the rows of a tile, evenly split."""
-        lanes = plan.path.lanes(plan.element)
-        needed = -(-plan.columns // lanes)
-        length = 1 if plan.channelwise else plan.depth * (kernel[2] if self.joined else 1)
-        loads_a = 1 if plan.channelwise else 0
-
-        def cycles(shape: tuple[int, int]) -> tuple[float, int]:
-            rows, wide = shape
-            each = max(rows * wide / 2, (rows * (wide if loads_a else 1) + wide) / 2, 4)
-            return -(-length // rows) * -(-needed // wide) * each, -rows * wide
-
-        fitting = [s for s in shapes(plan.path) if s[0] <= length and s[1] <= needed]
-        most, wide = min(fitting, key=cycles)
-        self.vectors = -(-needed // -(-needed // wide))
-        self.rows = -(-length // -(-length // most))
-        self.length = length
-        self.width = self.vectors * plan.path.nbytes
-
-    def _panel_table(self, plan: GradientPlan) -> np.ndarray:
-        itemsize, lanes = plan.element.dtype.itemsize, plan.path.lanes(plan.element)
-        full = self.vectors * lanes
-        panels = []
-        groups = 1 if plan.channelwise else plan.groups
-        for group, first in itertools.product(range(groups), range(0, plan.columns, full)):
-            wide = min(full, plan.columns - first)
-            vectors = -(-wide // lanes)
-            at = (group * plan.columns + first) * itemsize
-            panels.append(
-                (
-                    at if plan.channelwise else group * plan.depth * itemsize,
-                    at,
-                    at,
-                    vectors < self.vectors,
-                    wide - (vectors - 1) * lanes,
-                    wide * itemsize,
-                    self.width,
-                )
-            )
-        self.last = -(-(plan.columns % full or full) // lanes)
-        return np.array(panels, PANEL)
-
-    def _row_table(self, plan: GradientPlan, kernel: list[int]) -> np.ndarray:
-        itemsize, element = plan.element.dtype.itemsize, ELEMENTS.index(plan.element)
-        parts = -(-self.length // self.rows)
-        cuts = [self.length * part // parts for part in range(parts + 1)]
-        taps = kernel[:2] + [1 if self.joined else kernel[2]]
-        row_bytes = plan.geometry.out_channels * itemsize
-        rows = []
-        for tap in np.ndindex(*taps):
-            place = (tap[0] * kernel[1] + tap[1]) * kernel[2] + tap[2]
-            for start, stop in itertools.pairwise(cuts):
-                kernels = (
-                    tile_kernel(plan.path, element, stop - start, vectors, plan.channelwise)
-                    for vectors in (self.vectors, self.last)
-                )
-                at = (place * plan.depth + start) * row_bytes
-                rows.append((tap, start * itemsize, at, *kernels))
-        return np.array(rows, ROWS)
-
-
-def _strides(sizes: list[int], pixel: int) -> list[int]:
-    z, y, x = sizes
-    return [z * y * x * pixel, y * x * pixel, x * pixel, pixel]

@@ -9,8 +9,8 @@ import numpy as np
 
 from ...geometry import ConvGeometry
 from ..protocol import Epilogue, Options, Product
-from . import pool
-from .direct import DirectPlan
+from . import launch, pool
+from .direct import MOST_JOBS, MOST_SCRATCH, DirectPlan
 from .finish import Finish
 from .gradient import GradientPlan
 from .vector import element_of, path
@@ -20,14 +20,32 @@ def plan(
     product: Product, geometry: ConvGeometry, dtype: np.dtype, options: Options
 ) -> CpuPlan | None:
     """Plan a product, or return None where the reference is to do it."""
+    if options.precision != "float32":
+        raise ValueError(f"precision: expected 'float32' on the CPU, got {options.precision!r}")
     element = element_of(dtype)
-    if element is None or not 1 <= geometry.rank <= 3:
-        return None
-    if product == "kernel_gradient":
-        inner: Any = GradientPlan(path(), element, geometry)
-    else:
-        inner = DirectPlan(path(), element, geometry, product)
-    return CpuPlan(product, geometry, dtype, inner)
+    inner: Any = None
+    if element is not None and _within_reach(geometry):
+        if product == "kernel_gradient":
+            inner = GradientPlan(path(), element, geometry)
+        else:
+            inner = DirectPlan(path(), element, geometry, product)
+            if len(inner.jobs) > MOST_JOBS:
+                inner = None
+        if inner is not None and inner.scratch(1) > MOST_SCRATCH * launch.allowed():
+            inner = None
+    return None if inner is None else CpuPlan(product, geometry, dtype, inner)
+
+
+def _within_reach(geometry: ConvGeometry) -> bool:
+    """Whether the kernels' loops are made for this: three axes, numbers whose products are int64.
+
+    A stride has as many phases as a transpose has kinds of results; each is planned by itself.
+    """
+    if geometry.rank > 3 or max(geometry.strides) > MOST_JOBS:
+        return False
+    if 0 in (*geometry.input_size, *geometry.output_size):
+        return False  # nothing to compute
+    return all(abs(number) < 2**31 for axis in geometry.axes for number in axis)
 
 
 class CpuPlan:
@@ -45,6 +63,8 @@ class CpuPlan:
         }
         self.gradient = product == "kernel_gradient"
         self.shape = shapes[product]
+        self.entries = math.prod(self.shape)
+        self._batch = (-1, 0)
         #: Whether the result's bits are those that the kernels compute, under another name.
         self.same_bits = dtype.itemsize == self.computed.itemsize
         #: Whether the kernels can finish: an epilogue of integers wraps in their own dtype.
@@ -59,10 +79,13 @@ class CpuPlan:
 
     def nbytes(self, source: np.ndarray) -> int:
         """Count the result, in the element and in the dtype, a converted source, scratch."""
-        entries = math.prod(self.shape) * (1 if self.gradient else len(source))
-        copies = 0 if self.same_bits else self.computed.itemsize
-        result = entries * (self.dtype.itemsize + copies)
-        return result + source.size * self.computed.itemsize + self.inner.scratch(len(source))
+        batch = len(source)
+        if batch != self._batch[0]:
+            entries = self.entries * (1 if self.gradient else batch)
+            copies = 0 if self.same_bits else self.computed.itemsize
+            fixed = entries * (self.dtype.itemsize + copies) + self.inner.scratch(batch)
+            self._batch = batch, fixed  # of the last batch: a tuple is replaced as a whole
+        return self._batch[1] + source.size * self.computed.itemsize
 
     def run(
         self, source: np.ndarray, packed: Any, out: np.ndarray | None, epilogue: Epilogue

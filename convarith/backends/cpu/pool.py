@@ -7,6 +7,7 @@ one says that no view is left.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import sys
@@ -59,8 +60,22 @@ def aligned(parts: Sequence[np.ndarray], dtype: np.dtype) -> np.ndarray:
 
 
 def address(array: np.ndarray) -> int:
-    """Return where an array's first entry lies."""
+    """Return where an array's first entry lies.
+
+    The official ways take a microsecond, and a small call needs five of them. This reads the
+    pointer where NumPy's C interface has it, behind the head of every object.
+    """
+    return _pointer_at(id(array) + object.__basicsize__).value or 0
+
+
+def _slow_address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
+
+
+_pointer_at = ctypes.c_size_t.from_address
+_probe = np.zeros(2)[1:]
+if sys.implementation.name != "cpython" or address(_probe) != _slow_address(_probe):
+    address = _slow_address
 
 
 def clear() -> None:

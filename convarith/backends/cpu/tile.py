@@ -6,7 +6,9 @@ A tile is ``rows x vectors`` accumulators that stay in registers while
 
 runs over them: ``A`` at ``a + a_offset[g] + i*a_row + k*a_step`` is one element, broadcast to
 all lanes ``j`` of ``B`` at ``b + b_offset[g] + k*b_step``. Where the tile is *channelwise*, ``A``
-is a vector as well and meets ``B`` lane by lane, as a depthwise convolution has it. Rows are
+is a vector as well and meets ``B`` lane by lane, as a depthwise convolution has it. Where it is
+*halved*, the two halves of its one vector go to two places: the few channels of two rows of
+a transposed convolution fill a vector together. Rows are
 pixels, lanes are channels, segments are the taps of a kernel that lie side by side in memory: so
 it convolves straight from the array, without im2col. For a kernel gradient the rows are taps and
 channels, the lanes channels of g, and the steps pixels.
@@ -30,7 +32,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import compiled
-from .native import BYTES, I1, I64, offset
+from .native import BYTES, I64, offset
 from .vector import ELEMENTS, PATHS, Path
 
 #: What a tile is called with, by address.
@@ -48,7 +50,8 @@ TILE = np.dtype(
             "length",  # steps of each segment, at least 1
             "c",
             "c_row",
-            "lanes",  # of the last vector that are read and stored
+            "c_half",  # from the first half of a halved tile to the second
+            "lanes",  # of the last vector that are read and stored; of a half
             "accumulate",  # whether to add to C rather than to write it
             "scale",  # addresses of whole vectors, or 0
             "bias",
@@ -62,14 +65,17 @@ SEGMENT = np.dtype([("a_offset", np.int64), ("b_offset", np.int64)])
 _GROUP = 5  # rows that one pointer serves: x86 addresses it + (0, 1, 2, 3, 4)*a_row
 
 
+#: The kinds of tile.
+DENSE, CHANNELWISE, HALVED = 0, 1, 2
+
+
 @functools.cache
-def kernel(path: Path, element: int, rows: int, vectors: int, channelwise: bool) -> int:
+def kernel(path: Path, element: int, rows: int, vectors: int, kind: int) -> int:
     """Return the address of the tile kernel with these constants."""
-    constants = (path.name, element, rows, vectors, int(channelwise))
-    name, element, rows, vectors, channelwise_ = constants
+    name = path.name
 
     def tile(arguments):
-        emit(name, element, rows, vectors, channelwise_, arguments)
+        emit(name, element, rows, vectors, kind, arguments)
 
     return compiled.address(compiled.TILE, tile)
 
@@ -86,13 +92,13 @@ def shapes(path: Path) -> list[tuple[int, int]]:
 
 
 @intrinsic(prefer_literal=True)
-def emit(typing, path, element, rows, vectors, channelwise, arguments):
+def emit(typing, path, element, rows, vectors, kind, arguments):
     """Generate the kernel; all but the last are constants."""
-    signature = types.void(path, element, rows, vectors, channelwise, arguments)
+    signature = types.void(path, element, rows, vectors, kind, arguments)
     emitter = functools.partial(
         _Tile,
         PATHS[path.literal_value],
-        *(constant.literal_value for constant in (element, rows, vectors, channelwise)),
+        *(constant.literal_value for constant in (element, rows, vectors, kind)),
     )
 
     def generate(context, builder, signature, arguments):
@@ -111,12 +117,13 @@ class _Tile:
         element: int,
         rows: int,
         vectors: int,
-        channelwise: int,
+        kind: int,
         builder: ir.IRBuilder,
         arguments: ir.Value,
     ) -> None:
         self.path, self.element = path, ELEMENTS[element]
-        self.rows, self.vectors, self.channelwise = rows, vectors, bool(channelwise)
+        self.rows, self.vectors = rows, vectors
+        self.channelwise, self.halved = kind == CHANNELWISE, kind == HALVED
         self.builder = builder
         self.lanes = path.lanes(self.element)
         self.vector = ir.VectorType(self.element.type, self.lanes)
@@ -126,7 +133,9 @@ class _Tile:
             name: self._load_int(offset(builder, base, field[1]))
             for name, field in TILE.fields.items()
         }
-        self.mask = self._first_lanes(self.arguments["lanes"])
+        # What is stored of the last vector, or of each half; B is padded where tiles are halved.
+        self.stored = self.lanes // 2 if self.halved else self.lanes
+        self.mask = self._first_lanes(self.arguments["lanes"], self.stored)
         sums = self._sums()
         if self.element.floating:
             sums = self._epilogue(sums)
@@ -149,37 +158,53 @@ class _Tile:
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(first, undefined, zeros)
 
-    def _first_lanes(self, count: ir.Value) -> ir.Value:
-        """Return the mask of the first `count` lanes."""
-        kind = ir.VectorType(I64, self.lanes)
-        places = ir.Constant(kind, list(range(self.lanes)))
+    def _first_lanes(self, count: ir.Value, lanes: int) -> ir.Value:
+        """Return the mask of the first `count` of a vector's lanes."""
+        kind = ir.VectorType(I64, lanes)
+        places = ir.Constant(kind, list(range(lanes)))
         undefined = ir.Constant(kind, ir.Undefined)
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
         first = self.builder.insert_element(undefined, count, ir.IntType(32)(0))
         counts = self.builder.shuffle_vector(first, undefined, zeros)
         return self.builder.icmp_signed("<", places, counts)
 
     def _load(self, at: ir.Value, *, last: bool = False) -> ir.Value:
         """Load a vector; of the last one only the lanes that there are."""
+        if last:
+            return self._masked_load(at)
         at = self.builder.bitcast(at, self.vector.as_pointer())
-        if not last:
-            loaded = self.builder.load(at, typ=self.vector)
-            loaded.align = self.itemsize
-            return loaded
-        kind = ir.FunctionType(
-            self.vector,
-            [at.type, ir.IntType(32), ir.VectorType(I1, self.lanes), self.vector],
-        )
-        function = cgutils.get_or_insert_function(
-            self.builder.module, kind, f"llvm.masked.load.{self._suffix}.p0"
-        )
-        arguments = [at, ir.IntType(32)(self.itemsize), self.mask, self._constant(0)]
-        return self.builder.call(function, arguments)
+        loaded = self.builder.load(at, typ=self.vector)
+        loaded.align = self.itemsize
+        return loaded
 
-    @property
-    def _suffix(self) -> str:
+    def _masked_load(self, at: ir.Value) -> ir.Value:
+        kind = ir.VectorType(self.element.type, self.stored)
+        at = self.builder.bitcast(at, kind.as_pointer())
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(kind, [at.type, ir.IntType(32), self.mask.type, kind]),
+            f"llvm.masked.load.{self._suffix(self.stored)}.p0",
+        )
+        zeros = ir.Constant(kind, [self.element.type(0)] * self.stored)
+        return self.builder.call(function, [at, ir.IntType(32)(self.itemsize), self.mask, zeros])
+
+    def _masked_store(self, value: ir.Value, at: ir.Value) -> None:
+        at = self.builder.bitcast(at, value.type.as_pointer())
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(ir.VoidType(), [value.type, at.type, ir.IntType(32), self.mask.type]),
+            f"llvm.masked.store.{self._suffix(self.stored)}.p0",
+        )
+        self.builder.call(function, [value, at, ir.IntType(32)(self.itemsize), self.mask])
+
+    def _lanes_of(self, value: ir.Value, places: list[int]) -> ir.Value:
+        """Return a vector of some lanes of another."""
+        chosen = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+        return self.builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), chosen)
+
+    def _suffix(self, lanes: int) -> str:
         kind = "f" if self.element.floating else "i"
-        return f"v{self.lanes}{kind}{8 * self.itemsize}"
+        return f"v{lanes}{kind}{8 * self.itemsize}"
 
     def _times_plus(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """Return ``a*b + c``, rounded once where the path fuses them."""
@@ -190,7 +215,7 @@ class _Tile:
         function = cgutils.get_or_insert_function(
             self.builder.module,
             ir.FunctionType(self.vector, [self.vector] * 3),
-            f"llvm.fma.{self._suffix}",
+            f"llvm.fma.{self._suffix(self.lanes)}",
         )
         return self.builder.call(function, [a, b, c])
 
@@ -236,7 +261,9 @@ class _Tile:
         running = self._phis()
         last = self.vectors - 1
         right = [
-            self._load(offset(b, b_pointer, j * self.path.nbytes), last=j == last)
+            self._load(
+                offset(b, b_pointer, j * self.path.nbytes), last=j == last and not self.halved
+            )
             for j in range(self.vectors)
         ]
         summed = []
@@ -315,9 +342,7 @@ class _Tile:
             return lambda i, j, value: combine(value, parts[j])
 
         def residual():
-            return lambda i, j, value: b.fadd(
-                value, self._load(self._at("residual", i, j), last=j == self.vectors - 1)
-            )
+            return lambda i, j, value: b.fadd(value, self._load_at("residual", i, j))
 
         def clamped(order, limit):
             # An ordered comparison is false for NaN, which so passes.
@@ -353,34 +378,40 @@ class _Tile:
                 phi.add_incoming(other, inside)
         return result
 
-    def _at(self, name: str, i: int, j: int) -> ir.Value:
-        row = offset(
-            self.builder, self._pointer(name), self.builder.mul(self.arguments["c_row"], I64(i))
-        )
-        return offset(self.builder, row, j * self.path.nbytes)
+    def _at(self, name: str, i: int, j: int, half: int = 0) -> ir.Value:
+        """Return where a vector of a row lies in `c` or what is laid out as it."""
+        b = self.builder
+        row = offset(b, self._pointer(name), b.mul(self.arguments["c_row"], I64(i)))
+        if half:
+            return offset(b, row, self.arguments["c_half"])
+        return offset(b, row, j * self.path.nbytes)
+
+    def _load_at(self, name: str, i: int, j: int) -> ir.Value:
+        if not self.halved:
+            return self._load(self._at(name, i, j), last=j == self.vectors - 1)
+        both = [self._masked_load(self._at(name, i, j, half)) for half in (0, 1)]
+        places = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), list(range(self.lanes)))
+        return self.builder.shuffle_vector(*both, places)
 
     def _store(self, sums: list[list[ir.Value]]) -> None:
         b, last = self.builder, self.vectors - 1
         add = b.fadd if self.element.floating else b.add
 
         def accumulated():
-            return lambda i, j, value: add(self._load(self._at("c", i, j), last=j == last), value)
+            return lambda i, j, value: add(self._load_at("c", i, j), value)
 
         sums = self._where(
             b.icmp_signed("!=", self.arguments["accumulate"], I64(0)), sums, accumulated
         )
         for i in range(self.rows):
             for j in range(self.vectors):
-                at = b.bitcast(self._at("c", i, j), self.vector.as_pointer())
-                if j < last:
+                if self.halved:
+                    for half in (0, 1):
+                        first = half * self.stored
+                        part = self._lanes_of(sums[i][j], list(range(first, first + self.stored)))
+                        self._masked_store(part, self._at("c", i, j, half))
+                elif j == last:
+                    self._masked_store(sums[i][j], self._at("c", i, j))
+                else:
+                    at = b.bitcast(self._at("c", i, j), self.vector.as_pointer())
                     b.store(sums[i][j], at).align = self.itemsize
-                    continue
-                function = cgutils.get_or_insert_function(
-                    b.module,
-                    ir.FunctionType(
-                        ir.VoidType(),
-                        [self.vector, at.type, ir.IntType(32), self.mask.type],
-                    ),
-                    f"llvm.masked.store.{self._suffix}.p0",
-                )
-                b.call(function, [sums[i][j], at, ir.IntType(32)(self.itemsize), self.mask])
