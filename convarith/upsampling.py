@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal, SupportsIndex
 
 import numpy as np
 
 from .arrays import computed_in, numeric
 from .filters import triangle
+from .geometry import ConvGeometry
 from .memory import require_bytes
+from .operator import ConvOperator
 from .ops import conv_transpose
 from .validate import integer, one_of
 
@@ -71,19 +74,11 @@ def upsample_bilinear(
     channels = image.shape[-1]
     size = 2 * f - f % 2
     computed = computed_in(dtype)
-    require_bytes("the interpolation kernel", size**2 * channels * computed.itemsize)
+    require_bytes("the interpolation kernel", 2 * size**2 * channels * computed.itemsize)
     if x.dtype != computed:
         require_bytes(f"x as {computed}", x.size * computed.itemsize)
-    weights = np.multiply.outer(triangle(size), triangle(size)).astype(computed)
-    kernel = np.broadcast_to(weights[..., None, None], (size, size, 1, channels))
-    result = conv_transpose(
-        image.astype(computed, copy=False),
-        kernel,
-        strides=f,
-        padding=f // 2,
-        groups=channels,
-        backend=backend,
-    )
+    operator = _operator(image.shape[1:3], f, channels, computed, backend)
+    result = operator(image.astype(computed, copy=False))
     if border == "edge":
         rows, columns = (_coverage(length, f) for length in image.shape[1:3])
         covered = np.multiply.outer(rows, columns)[..., None].astype(computed)
@@ -91,6 +86,24 @@ def upsample_bilinear(
             result /= covered
     result = result.astype(dtype, copy=False)
     return result[0, ..., 0] if bare else result
+
+
+@functools.lru_cache(maxsize=8)
+def _operator(
+    size: tuple[int, int], factor: int, channels: int, dtype: np.dtype, backend: str | None
+) -> ConvOperator:
+    """Return the transposed convolution of each channel by itself, as planned for the last few."""
+    kernel = triangle(2 * factor - factor % 2)
+    weights = np.multiply.outer(kernel, kernel).astype(dtype)
+    geometry = ConvGeometry.of_transpose(size, weights.shape, strides=factor, padding=factor // 2)
+    return ConvOperator(
+        np.broadcast_to(weights[..., None, None], (*weights.shape, 1, channels)),
+        geometry.input_size,
+        strides=factor,
+        padding=factor // 2,
+        groups=channels,
+        backend=backend,
+    ).T
 
 
 def _coverage(length: int, factor: int) -> np.ndarray:

@@ -241,7 +241,9 @@ def test_nothing_is_cast_down():
         ({"algorithm": "winograd"}, "^algorithm: expected None or 'direct' on the reference"),
         ({"precision": "tf32"}, "^precision: expected 'float32' on the reference"),
         ({"precision": "half"}, "^precision: expected one of"),
-        ({"backend": "mkl"}, "^backend: expected one of None, 'reference', got 'mkl'"),
+        ({"backend": "mkl"}, "^backend: expected one of None, 'cpu', 'reference', got 'mkl'"),
+        ({"backend": "cpu", "precision": "tf32"}, "^precision: expected 'float32' on the CPU"),
+        ({"backend": "cpu", "algorithm": "winograd"}, "^algorithm: expected None or 'direct' "),
         ({"backend": ["reference"]}, "^backend: expected one of"),
     ],
 )
