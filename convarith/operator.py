@@ -19,7 +19,7 @@ from .matrix import matrix
 from .memory import require_bytes
 from .padding import Padding
 from .spectral import spectral_norm
-from .validate import PerAxis
+from .validate import PerAxis, integer
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -193,6 +193,34 @@ class ConvOperator:
         return _operator(
             dataclasses.replace(core, kernel=kernel.reshape(core.kernel.shape)), self._product
         )
+
+    def tune(self, batch: int = 1, *, seconds: float = 1.0) -> str:
+        """Time how the work is best cut on this machine, and keep it for this and later processes.
+
+        It changes how fast operators of this geometry, dtype and batch are, never a bit of a
+        result. It is kept in the folder that the environment variable CONVARITH_CACHE names, by
+        default in the user's cache. Plans that have nothing to choose from stay as they are.
+
+        Parameters
+        ----------
+        batch : int
+            The batch to tune for, at least 1.
+        seconds : float
+            About how long it may take.
+
+        Returns
+        -------
+        str
+            The plan in words.
+        """
+        batch = integer("batch", batch, minimum=1)
+        if not isinstance(seconds, (int, float)) or not seconds > 0:
+            raise ValueError(f"seconds: expected a number > 0, got {seconds!r}")
+        plan, packed = self._core.prepared(self._product, self.dtype)
+        tune = getattr(plan, "tune", None)  # the reference has no blocks
+        if tune is not None:
+            tune(packed, batch, seconds)
+        return str(plan)
 
     def as_matmul(
         self, *, rows: slice | None = None, max_bytes: int | None = None

@@ -71,13 +71,12 @@ def _cycles(rows: int, vectors: int, steps: int, channelwise: bool) -> float:
     return each * (steps + 1) + 12 + 2 * rows * vectors  # the calls, the stores
 
 
-class Pieces(NamedTuple):
-    """How a product is cut: tiles and panels of one piece, and the number of pieces."""
+class Blocks(NamedTuple):
+    """How a product is cut: the rows of a tile, and the tiles and panels of one piece of work."""
 
+    rows: int
     chunk: int
     group: int
-    chunks: int
-    groups: int
 
 
 def choose_pieces(
@@ -88,8 +87,11 @@ def choose_pieces(
     panel_nbytes: int,
     threads: int,
     most_chunk: int,
-) -> Pieces:
-    """Return the pieces: the larger operand is read once, the smaller as often as there are."""
+) -> tuple[int, int]:
+    """Return the tiles and panels of a piece: the larger operand is read once.
+
+    The smaller one is read as often as there are pieces of the larger.
+    """
     wanted = PIECES_A_THREAD * threads if threads > 1 else 1
     kernel, source = panels * panel_nbytes, tiles * tile_nbytes
     chunk = max(1, min(tiles, CHUNK_BYTES // max(1, tile_nbytes), most_chunk))
@@ -106,4 +108,4 @@ def choose_pieces(
             chunk = -(-chunk // 2)
         else:
             break
-    return Pieces(chunk, group, -(-tiles // chunk), -(-panels // group))
+    return chunk, group

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +12,10 @@ import numpy as np
 from ...axis import Axis
 from ...geometry import ConvGeometry
 from ..protocol import Product
-from . import launch, phases, pool
-from .blocks import SMALL_WORK, choose_pieces, choose_tile
+from . import launch, phases, pool, tuning
+from .blocks import SMALL_WORK, Blocks, choose_pieces, choose_tile
 from .direct_worker import CALL, JOB, PANEL, scratch_nbytes, worker
-from .finish import Finish
+from .finish import NOTHING, Finish
 from .phases import Phase
 from .tile import CHANNELWISE, DENSE, HALVED
 from .tile import kernel as tile_kernel
@@ -116,8 +117,42 @@ class DirectPlan:
         if found is None:
             if len(self._layouts) > 64:
                 self._layouts.clear()
-            found = self._layouts[key] = Layout(self, *key)
+            tuned = tuning.find(self.key(batch, threads))
+            found = self._layouts[key] = Layout(self, *key, tuned)
         return found
+
+    def key(self, batch: int, threads: int) -> str:
+        """Return the name of this plan in the file of tuned blocks."""
+        kind = "transpose" if self.transposed else "forward"
+        return (
+            f"{kind} {self.geometry!r} {self.element.dtype} {self.path.name} "
+            f"{self.vectors} vectors, batch {batch}, {threads} threads"
+        )
+
+    def tune(self, packed: Packed, batch: int, seconds: float) -> None:
+        """Time blocks around those chosen and keep the fastest; no sum's order depends on it."""
+        threads = launch.allowed()
+        plain = Layout(self, batch, threads, False)
+        shapes = self.geometry.output_shape, self.geometry.input_shape
+        source, out = (
+            np.ones((batch, *shape), self.element.dtype)
+            for shape in (shapes if self.transposed else shapes[::-1])
+        )
+
+        def candidate(blocks: Blocks) -> Callable[[], None]:
+            layout = Layout(self, batch, threads, False, blocks)
+            return lambda: self._run(layout, source, packed, out, NOTHING)
+
+        rows, chunk, group = plain.blocks
+        choices = [
+            Blocks(r, c, g)
+            for r in sorted({rows, *(max(1, rows - less) for less in (1, 2, 4))}, reverse=True)
+            for c in sorted({chunk, *(min(plain.tiles, n) for n in (4, 16, 64, 256))})
+            for g in sorted({group, 1, plain.most_panels})
+        ]
+        best = tuning.fastest({blocks: candidate(blocks) for blocks in choices}, seconds)
+        tuning.keep(self.key(batch, threads), best)
+        self._layouts.clear()
 
     def pack(self, kernel: np.ndarray) -> Packed:
         """Lay the kernel out in panels, zeros in the lanes that no column has."""
@@ -177,7 +212,13 @@ class DirectPlan:
 
     def run(self, source: np.ndarray, packed: Packed, out: np.ndarray, finish: Finish) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
-        layout = self.layout(len(source), launch.allowed(), packed.exact)
+        self._run(
+            self.layout(len(source), launch.allowed(), packed.exact), source, packed, out, finish
+        )
+
+    def _run(
+        self, layout: Layout, source: np.ndarray, packed: Packed, out: np.ndarray, finish: Finish
+    ) -> None:
         layout.call.run(
             layout.threads,
             source=source,
@@ -193,7 +234,14 @@ class DirectPlan:
 class Layout:
     """What a worker is called with for one size of batch, and the tables it points to."""
 
-    def __init__(self, plan: DirectPlan, batch: int, threads: int, exact: bool) -> None:
+    def __init__(
+        self,
+        plan: DirectPlan,
+        batch: int,
+        threads: int,
+        exact: bool,
+        blocks: Blocks | None = None,
+    ) -> None:
         path, element, itemsize = plan.path, plan.element, plan.element.dtype.itemsize
         sizes = [axis.output if plan.transposed else axis.size for axis in plan.axes]
         results = [axis.size if plan.transposed else axis.output for axis in plan.axes]
@@ -203,11 +251,11 @@ class Layout:
             batch = 1
             jobs = [(z, y, x._replace(count=sizes[2])) for z, y, x in jobs]
         width = min(job[2].count for job in jobs)
-        shape = choose_tile(
+        most_rows = 1 if exact else min(blocks.rows, width) if blocks else None
+        rows = choose_tile(
             path, element, width, plan.widest, plan.steps, plan.channelwise,
-            plan.vectors, 1 if exact else None,
-        )  # fmt: skip
-        self.rows = rows = shape.rows
+            plan.vectors, most_rows,
+        ).rows  # fmt: skip
         lanes = plan.lanes
         source_step = [1 if plan.transposed else axis.stride for axis in plan.axes]
         result_step = [axis.stride if plan.transposed else 1 for axis in plan.axes]
@@ -218,6 +266,7 @@ class Layout:
         # Where taps of the last axis are neighbours in memory, they are one segment.
         joined = not plan.channelwise and plan.groups == 1
         joined = joined and all(len(x.taps[0]) <= 1 or x.space == 1 for _, _, x in jobs)
+        self.rows = rows
         self.jobs, self.panels = self._tables(plan, jobs)
         most_segments = slot = 1
         for job in jobs:
@@ -231,18 +280,24 @@ class Layout:
         most_panels = max(int(j["panel_stop"] - j["panel"]) for j in self.jobs)
         work = tiles * rows * plan.widest * plan.steps * len(jobs)
         threads = 1 if work < SMALL_WORK else threads
-        pieces = choose_pieces(
+        most_chunk = max(1, SLOTS // (slot + most_segments * 16))
+        chunk, group = choose_pieces(
             tiles,
             most_panels,
             len(jobs),
             rows * source_step[2] * source_step[1] * source_strides[3],
             plan.steps * lanes * itemsize,
             threads,
-            max(1, SLOTS // (slot + most_segments * 16)),
+            most_chunk,
         )
-        units = pieces.chunks * pieces.groups * len(jobs)
+        if blocks:
+            chunk, group = min(blocks.chunk, most_chunk, tiles), min(blocks.group, most_panels)
+        chunks = -(-tiles // chunk)
+        units = chunks * -(-most_panels // group) * len(jobs)
+        self.tiles, self.most_panels = tiles, most_panels
+        self.blocks = Blocks(rows, chunk, group)
         self.threads = min(threads, units)
-        each = scratch_nbytes(rows, lanes * itemsize, pieces.chunk, most_segments, slot)
+        each = scratch_nbytes(rows, lanes * itemsize, chunk, most_segments, slot)
         self.scratch_nbytes = each * self.threads
         self.call = launch.Call(
             worker(),
@@ -266,9 +321,9 @@ class Layout:
             joined=joined,
             halves=2 if plan.halved else 1,
             half_nbytes=plan.path.nbytes // 2,
-            chunk=pieces.chunk,
-            chunks=pieces.chunks,
-            group=pieces.group,
+            chunk=chunk,
+            chunks=chunks,
+            group=group,
             units=units,
             scratch_nbytes=each,
             most_segments=most_segments,

@@ -73,6 +73,12 @@ class CpuPlan:
     def __str__(self) -> str:
         return f"cpu: {self.inner}"
 
+    def tune(self, packed: Any, batch: int, seconds: float) -> None:
+        """Time this plan's blocks where it has any to choose from; see `tuning`."""
+        if isinstance(self.inner, DirectPlan):
+            self.inner.tune(packed, batch, seconds)
+            self._batch = (-1, 0)  # the scratch may have changed
+
     def pack(self, operand: np.ndarray) -> Any:
         """Lay out the kernel; g is only made contiguous."""
         return self.inner.pack(self._computable(operand))
