@@ -10,9 +10,18 @@ from typing import Any
 
 import numpy as np
 
+#: As many are timed at least, but not of a candidate that took so long already.
 MIN_ROUNDS = 5
+PATIENCE_SECONDS = 3.0
+#: How long a turn waits before it begins: the threads of the candidate before, and of another
+#: library than this one's, spin for a while after their last work, on the cores that we need.
+PAUSE_SECONDS = 0.02
 #: How long a candidate runs in its turn before a run of it is timed.
 WARM_SECONDS = 0.01
+#: A run as long as this needs none before it.
+LONG_SECONDS = 0.2
+#: How long it is timed then, one run after the other, at least once.
+TIMED_SECONDS = 0.01
 
 
 def interleaved(
@@ -22,7 +31,8 @@ def interleaved(
 
     So whatever slows the machine down for a while slows all of them down. In its turn each
     runs for a while before a run is timed: the first ones pay for the heap and the caches as the
-    candidate before left them. A result is dropped before the next run.
+    candidate before left them. A turn counts once, by the median of its runs, so that a
+    disturbance counts once too. A result is dropped before the next run.
 
     Returns
     -------
@@ -34,28 +44,46 @@ def interleaved(
     spent = dict.fromkeys(candidates, 0.0)
     gc.collect()
     gc.disable()
+
+    def waits(name: str) -> bool:
+        few = len(times[name]) < MIN_ROUNDS and spent[name] < max(share, PATIENCE_SECONDS)
+        return few or spent[name] < share
+
     try:
-        while waiting := [n for n in candidates if len(times[n]) < MIN_ROUNDS or spent[n] < share]:
+        while waiting := [name for name in candidates if waits(name)]:
             for name in waiting:
                 begin = time.perf_counter()
-                candidates[name]()
-                while time.perf_counter() < begin + WARM_SECONDS:
-                    candidates[name]()
-                start = time.perf_counter()
-                result = candidates[name]()
-                end = time.perf_counter()
-                del result
-                times[name].append((end - start) * 1e3)
-                spent[name] += end - begin
+                time.sleep(PAUSE_SECONDS)
+                times[name].append(turn(candidates[name]))
+                spent[name] += time.perf_counter() - begin
     finally:
         gc.enable()
-    return {
-        name: {
-            **dict(zip(("low", "median", "high"), np.quantile(t, (0.25, 0.5, 0.75)), strict=True)),
-            "rounds": len(t),
-        }
-        for name, t in times.items()
-    }
+    return {name: summary(t) for name, t in times.items()}
+
+
+def turn(run: Callable[[], Any]) -> float:
+    """Return the median time of a run in ms, after some that do not count."""
+    begin = time.perf_counter()
+    run()
+    if (first := time.perf_counter() - begin) > LONG_SECONDS:
+        return first * 1e3
+    while time.perf_counter() < begin + WARM_SECONDS:
+        run()
+    times: list[float] = []
+    begin = time.perf_counter()
+    while not times or time.perf_counter() < begin + TIMED_SECONDS:
+        start = time.perf_counter()
+        result = run()
+        end = time.perf_counter()
+        del result
+        times.append((end - start) * 1e3)
+    return float(np.median(times))
+
+
+def summary(times: list[float]) -> dict[str, float]:
+    """Return the median and the quartiles of times, and how many there are."""
+    low, median, high = map(float, np.quantile(times, (0.25, 0.5, 0.75)))
+    return {"low": low, "median": median, "high": high, "rounds": len(times)}
 
 
 def peak_bytes(run: Callable[[], Any]) -> int:

@@ -2,7 +2,7 @@
 
 python benchmarks/run.py --device cpu|cuda [--cases ...] [--peers ...] [--json F] [--plot F]
 
-Nothing here passes or fails: it prints a table, and writes what it measured where asked to.
+Nothing here passes or fails: it prints tables, and writes what it measured where asked to.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ import datetime
 import importlib.metadata
 import importlib.util
 import json
-import os
-import platform
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import calls
 import cases
-import measure
-import numpy as np
-import peers
+import hardware
+import matrix
+import products
 import report
-import scipy.sparse
+from peers import PEERS
+from plot import plot
+from tables import tables
 from tqdm import tqdm
 
 
@@ -31,11 +33,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--cases", nargs="+", metavar="NAME", help="groups or cases (default: all)")
+    parser.add_argument(
+        "--cases", nargs="+", metavar="NAME", help="groups, cases or layers (default: all)"
+    )
     parser.add_argument(
         "--peers", nargs="*", metavar="NAME", help="peers beside ours (default: all)"
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="time a case (default: 3)")
+    parser.add_argument(
+        "--threads", type=positive, default=hardware.cores(), help="of everyone (default: all)"
+    )
+    parser.add_argument(
+        "--rotate", action="store_true", help="run on copies in turn that no cache holds together"
+    )
     parser.add_argument("--json", type=Path, metavar="F", help="write the measurements to F")
     parser.add_argument("--plot", type=Path, metavar="F", help="draw them into F")
     options = parser.parse_args(arguments)
@@ -54,82 +64,81 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--plot: expected a name ending in .png, .svg or .pdf, got {options.plot}")
     try:
         chosen = cases.select(options.cases)
-        result = {
-            "machine": machine(),
-            "device": options.device,
-            "date": datetime.date.today().isoformat(),
-            "cases": [
-                measured(case, options.peers, options.seconds)
-                for case in tqdm(chosen, unit="case", disable=not sys.stderr.isatty())
-            ],
-        }
+        check_peers(chosen, options.peers)
     except ValueError as error:
         print(f"benchmarks/run.py: {error}", file=sys.stderr)
         return 2
-    print(report.tables(result))
+    result = measured(chosen, options)
+    print(tables(result))
     print(f"\n{report.caption(result)}")
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if options.plot:
-        report.plot(result, options.plot)
+        plot(result, options.plot)
     return 0
 
 
-def measured(case: cases.Case, wanted: list[str] | None, seconds: float) -> dict[str, Any]:
-    """Time one case's candidates and check that they make the same thing."""
-    candidates = peers.candidates(case)
-    always = (peers.OURS, peers.FLOOR)
-    unknown = [name for name in wanted or () if name not in candidates]
-    if unknown:
-        known = ", ".join(repr(name) for name in candidates if name not in always)
-        raise ValueError(f"--peers: no peer {unknown[0]!r} in group {case.group}; peers: {known}")
-    chosen = {n: c for n, c in candidates.items() if n in always or wanted is None or n in wanted}
-    runnable = {name: run for name, run in chosen.items() if not isinstance(run, str)}
-    timings = measure.interleaved(runnable, seconds)
-    expected = runnable[peers.OURS]()
-    for name, run in runnable.items():
-        timings[name]["peak_bytes"] = measure.peak_bytes(run)
-        if name != peers.FLOOR:
-            timings[name]["difference"] = difference(run(), expected)
-    for name, reason in chosen.items():
-        if isinstance(reason, str):
-            timings[name] = {"skipped": reason}
-    return {
-        "group": case.group,
-        "name": case.name,
-        "geometry": repr(case.geometry),
-        "dtype": case.dtype,
-        "entries": case.geometry.nnz,
-        "bytes": case.geometry.matrix_nbytes(np.dtype(case.dtype).itemsize),
-        "candidates": {name: timings[name] for name in chosen},
+def positive(text: str) -> int:
+    """Return a number of threads."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
+    return int(text)
+
+
+def peers_of(case: cases.Case) -> list[str]:
+    """Return the peers that a case may have."""
+    if case.group == "matrix":
+        return list(matrix.PEERS)
+    return list(calls.PEERS) if case.group == "calls" else products.applicable(case)
+
+
+def check_peers(chosen: list[cases.Case], wanted: list[str] | None) -> None:
+    """Raise a `ValueError` for a peer that none of the cases has."""
+    known = list(dict.fromkeys(name for case in chosen for name in peers_of(case)))
+    for name in wanted or ():
+        if name not in known:
+            raise ValueError(f"--peers: no peer {name!r}; peers: {', '.join(map(repr, known))}")
+
+
+def measured(chosen: list[cases.Case], options: argparse.Namespace) -> dict[str, Any]:
+    """Return what is measured of the cases, and what it depends on."""
+    hardware.use_threads(options.threads)
+    result: dict[str, Any] = {
+        "machine": {**hardware.machine(), "versions": versions(chosen, options.peers)},
+        "device": options.device,
+        "date": datetime.date.today().isoformat(),
+        "threads": options.threads,
+        "cases": [],
     }
+    limited = any(case.group in products.GROUPS for case in chosen)
+    before = hardware.limits(options.threads) if limited else {}
+    begin, others = time.perf_counter(), hardware.others_seconds()
+    ways = {"matrix": matrix.measured, "calls": calls.measured}
+    with tqdm(chosen, unit="case", disable=not sys.stderr.isatty()) as bar:
+        for case in bar:
+            bar.set_description(case.path)
+            measure_case = ways.get(case.group, products.measured)
+            result["cases"].append(measure_case(case, options.peers, options))
+    spent = (time.perf_counter() - begin) * hardware.cores()
+    result["others"] = (hardware.others_seconds() - others) / spent
+    if limited:  # at both ends of the run: a limit is what nothing disturbed
+        after = hardware.limits(options.threads)
+        result["limits"] = {name: max(before[name], after[name]) for name in before}
+    return result
 
 
-def difference(actual: scipy.sparse.csr_array, expected: scipy.sparse.csr_array) -> float:
-    """Return the largest difference between two matrices, relative to the largest entry."""
-    return float(abs(actual - expected).max() / abs(expected).max())
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on: the processor, the system, the versions."""
-    processor = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                processor = line.partition(":")[2].strip()
-                break
-    except OSError:  # not Linux: the short name has to do
-        processor = platform.machine()
-    names = ("numpy", "scipy", "convarith")
-    return {
-        "processor": processor,
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in names},
-    }
+def versions(chosen: list[cases.Case], wanted: list[str] | None) -> dict[str, str]:
+    """Return the versions of what computes: the library, what it stands on, and the peers."""
+    names = ["numpy", "scipy", "convarith"]
+    if any(case.group != "matrix" for case in chosen):
+        names[2:2] = ["numba"]
+    found = {name: importlib.metadata.version(name) for name in names}
+    for name in dict.fromkeys(name for case in chosen for name in peers_of(case)):
+        peer = PEERS.get(name, PEERS["torch channels-last"] if name == "torch" else None)
+        if peer and (wanted is None or name in wanted) and peer.version:
+            distribution, version = peer.version
+            found[distribution] = version
+    return found
 
 
 if __name__ == "__main__":

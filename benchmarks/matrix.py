@@ -1,10 +1,11 @@
-"""How others do it: for each group of cases, the candidates beside ours, on the same arrays."""
+"""The group ``matrix``: building W, beside the other ways to build it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import measure
 import numpy as np
 import scipy.sparse
 from cases import Case
@@ -18,15 +19,48 @@ FLOOR = "fill"
 OURS = "convarith"
 #: Where the identity and its convolution take more than this, the identity is not convolved.
 IDENTITY_BYTES = 2**30
+PEERS = ("COO to CSR", "identity")
+
+
+def measured(case: Case, wanted: list[str] | None, options: Any) -> dict[str, Any]:
+    """Time one case's candidates and check that they make the same thing."""
+    always = (OURS, FLOOR)
+    chosen = {
+        name: run
+        for name, run in candidates(case).items()
+        if name in always or wanted is None or name in wanted
+    }
+    runnable = {name: run for name, run in chosen.items() if not isinstance(run, str)}
+    timings: dict[str, dict[str, Any]] = dict(measure.interleaved(runnable, options.seconds))
+    expected = runnable[OURS]()
+    for name, run in runnable.items():
+        timings[name]["peak_bytes"] = measure.peak_bytes(run)
+        if name != FLOOR:
+            timings[name]["difference"] = difference(run(), expected)
+    for name, reason in chosen.items():
+        if isinstance(reason, str):
+            timings[name] = {"skipped": reason}
+    return {
+        "group": case.group,
+        "name": case.name,
+        "geometry": repr(case.geometry),
+        "dtype": case.dtype,
+        "entries": case.geometry.nnz,
+        "bytes": case.geometry.matrix_nbytes(np.dtype(case.dtype).itemsize),
+        "candidates": {name: timings[name] for name in chosen},
+    }
+
+
+def difference(actual: scipy.sparse.csr_array, expected: scipy.sparse.csr_array) -> float:
+    """Return the largest difference between two matrices, relative to the largest entry."""
+    return float(abs(actual - expected).max() / abs(expected).max())
 
 
 def candidates(case: Case) -> Candidates:
-    """Return what to time by name; a string is the reason why one is not run."""
-    return {"matrix": matrix}[case.group](case)
+    """Return the ways to build W, and the floor: filling three arrays of its size.
 
-
-def matrix(case: Case) -> Candidates:
-    """Return the ways to build W, and the floor: filling three arrays of its size."""
+    A string is the reason why one is not run.
+    """
     geometry, dtype = case.geometry, np.dtype(case.dtype)
     rng = np.random.default_rng(0)
     kernel = rng.standard_normal(geometry.kernel_shape).astype(dtype)
