@@ -51,11 +51,14 @@ def conv(
     out : ndarray, optional
         Where to write the result, of its shape and dtype. It may overlap an operand.
     algorithm : {None, "direct", "winograd"}
-        None lets the backend choose by the geometry.
+        None lets the backend choose by the geometry alone. "winograd" is refused where it does
+        not apply.
     precision : {"float32", "tf32"}
         What float32 products are rounded to; "tf32" exists on CUDA only.
-    backend : {None, "reference"}
-        None chooses by the type of the arrays.
+    backend : {None, "cpu", "reference"}
+        None chooses by the type of the arrays: for NumPy's "cpu", Numba kernels on all cores (see
+        `set_num_threads`), or the reference where Numba is not installed. Complex numbers,
+        longdouble and more than three spatial axes are always the reference's.
 
     Returns
     -------
@@ -73,8 +76,13 @@ def conv(
     -----
     A float result is within ``(m + 1) * eps * (|W| |x|)`` of the exact one, barring overflow and
     underflow, where ``m`` counts the terms of a sum (kernel entries times ``c_in // groups``)
-    and ``eps`` belongs to the dtype computed in; half types are rounded once more. A tap in the
-    padding contributes nothing, even where the kernel holds an infinity.
+    and ``eps`` belongs to the dtype computed in; half types are rounded once more. Winograd's
+    bound is as large in the mean but holds for the largest entry near by: see
+    `convarith.backends.cpu.winograd`. A tap in the padding contributes nothing, even where the
+    kernel holds an infinity.
+
+    The same arguments give the same bits on any number of threads, and, but for Winograd, as a
+    tile or as part of the whole.
 
     Dumoulin & Visin, arXiv:1603.07285.
 

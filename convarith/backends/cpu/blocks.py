@@ -33,6 +33,7 @@ def choose_tile(
     channelwise: bool,
     vectors: int | None = None,
     most_rows: int | None = None,
+    taps: int = 0,
 ) -> Tile:
     """Return the tile that needs the fewest cycles for `width` results of `columns` columns.
 
@@ -42,6 +43,8 @@ def choose_tile(
         Of a sum.
     vectors : int, optional
         Where the kernel is packed already.
+    taps : int
+        As `tile.kernel` takes them.
     """
     lanes = path.lanes(element)
     needed = -(-columns // lanes)
@@ -49,14 +52,14 @@ def choose_tile(
     def cycles(shape: tuple[int, int]) -> tuple[float, int]:
         rows, wide = shape
         full, last = divmod(needed, wide)
-        parts = full * _cycles(rows, wide, steps, channelwise)
+        parts = full * _cycles(rows, wide, steps, channelwise, taps)
         if last:
-            parts += _cycles(rows, last, steps, channelwise)
+            parts += _cycles(rows, last, steps, channelwise, taps)
         return -(-width // rows) * parts, -rows * wide
 
     fitting = [
         shape
-        for shape in shapes(path)
+        for shape in shapes(path, taps)
         if shape[0] <= max(1, min(width, most_rows or width))
         and shape[1] <= needed
         and vectors in (None, shape[1])
@@ -64,11 +67,13 @@ def choose_tile(
     return Tile(*min(fitting, key=cycles))
 
 
-def _cycles(rows: int, vectors: int, steps: int, channelwise: bool) -> float:
+def _cycles(rows: int, vectors: int, steps: int, channelwise: bool, taps: int) -> float:
     """Estimate a tile's cycles: two multiply-adds or two loads each, four until one is done."""
-    loads = rows * vectors + vectors if channelwise else rows + vectors
+    loads: float = rows * vectors + vectors if channelwise else rows + vectors
+    if taps:
+        loads = (rows + taps - 1) * vectors / taps + vectors
     each = max(rows * vectors / 2, loads / 2, 4)
-    return each * (steps + 1) + 12 + 2 * rows * vectors  # the calls, the stores
+    return each * (steps + 1) + 40 + 2 * rows * vectors  # the call, the stores
 
 
 class Blocks(NamedTuple):

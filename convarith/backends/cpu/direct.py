@@ -27,6 +27,9 @@ MOST_SCRATCH = 2**26
 #: What slots for copied windows may take of it, unless one takes more.
 SLOTS = 2**20
 
+#: Depthwise tiles of a piece.
+COLUMN = 16
+
 ONE = Axis(1, 1, 1, 1, 0, 0)
 
 
@@ -68,8 +71,9 @@ class DirectPlan:
         self.steps = self.depth * max(
             math.prod(len(phase.taps[0]) for phase in job) for job in self.jobs
         )
+        self.taps = self._taps_in_registers()
         self.vectors = choose_tile(
-            path, element, self._width(1), self.widest, self.steps, self.channelwise
+            path, element, self._width(1), self.widest, self.steps, self.channelwise, taps=self.taps
         ).vectors  # one where it is halved
         self._layouts: dict[tuple[int, int, bool], Layout] = {}
 
@@ -95,6 +99,18 @@ class DirectPlan:
             return False
         self.phases = self.phases[0], pairs, self.phases[2]
         return True
+
+    def _taps_in_registers(self) -> int:
+        """Return the taps of the last axis where the tile may load A once for all of them.
+
+        Rows must be as far apart as taps, and enough of them fit in.
+        """
+        if not self.channelwise or (not self.transposed and self.axes[2].stride > 1):
+            return 0
+        counts = [len(x.taps[0]) for x in self.phases[2]]
+        taps = counts[0]
+        even = set(counts) == {taps} and all(x.space == 1 for x in self.phases[2])
+        return taps if even and 2 <= taps <= self.path.registers // 4 else 0
 
     def _width(self, batch: int) -> int:
         if self.flat:
@@ -254,20 +270,25 @@ class Layout:
         most_rows = 1 if exact else min(blocks.rows, width) if blocks else None
         rows = choose_tile(
             path, element, width, plan.widest, plan.steps, plan.channelwise,
-            plan.vectors, most_rows,
+            plan.vectors, most_rows, plan.taps,
         ).rows  # fmt: skip
+        # A tile of one row may skip taps.
+        taps = plan.taps if rows > 1 else 0
         lanes = plan.lanes
         source_step = [1 if plan.transposed else axis.stride for axis in plan.axes]
         result_step = [axis.stride if plan.transposed else 1 for axis in plan.axes]
         source_strides = strides_of(sizes, plan.channels[0] * itemsize)
         result_strides = strides_of(results, plan.channels[1] * itemsize)
         grid = [batch, *(max(j[a].count for j in jobs) for a in range(3))]
-        grid[3] = -(-grid[3] // rows)
-        # Where taps of the last axis are neighbours in memory, they are one segment.
-        joined = not plan.channelwise and plan.groups == 1
-        joined = joined and all(len(x.taps[0]) <= 1 or x.space == 1 for _, _, x in jobs)
+        x_tiles = -(-grid[3] // rows)
+        # Down a column, where a depthwise tile finds most of its rows in the nearest cache.
+        strip = 1 if plan.channelwise else x_tiles
+        grid[3] = -(-x_tiles // strip)
+        # Where taps of the last axis follow each other in equal steps, they are one segment.
+        joined = plan.groups == 1 and all(len(x.taps[0]) <= 1 or x.space == 1 for _, _, x in jobs)
+        joined = joined or plan.channelwise
         self.rows = rows
-        self.jobs, self.panels = self._tables(plan, jobs)
+        self.jobs, self.panels = self._tables(plan, jobs, taps)
         most_segments = slot = 1
         for job in jobs:
             z, y, x = (len(phase.taps[0]) for phase in job)
@@ -276,11 +297,13 @@ class Layout:
             if rows > 1 and (job[2].first < 0 or _last(job[2], source_step[2]) >= sizes[2]):
                 slot = max(slot, z * y * reach * source_strides[3])
         slot = -(-slot // 64) * 64
-        tiles = math.prod(grid)
+        tiles = math.prod(grid) * strip
         most_panels = max(int(j["panel_stop"] - j["panel"]) for j in self.jobs)
         work = tiles * rows * plan.widest * plan.steps * len(jobs)
         threads = 1 if work < SMALL_WORK else threads
         most_chunk = max(1, SLOTS // (slot + most_segments * 16))
+        if plan.channelwise:
+            most_chunk = min(most_chunk, COLUMN)
         chunk, group = choose_pieces(
             tiles,
             most_panels,
@@ -310,6 +333,7 @@ class Layout:
             result_strides=result_strides,
             result_step=result_step,
             grid=grid,
+            strip=strip,
             jobs=self.jobs,
             job_count=len(jobs),
             panels=self.panels,
@@ -319,6 +343,7 @@ class Layout:
             depth=plan.depth,
             b_step=lanes * itemsize,
             joined=joined,
+            channelwise=plan.channelwise,
             halves=2 if plan.halved else 1,
             half_nbytes=plan.path.nbytes // 2,
             chunk=chunk,
@@ -331,7 +356,7 @@ class Layout:
         )
 
     def _tables(
-        self, plan: DirectPlan, jobs: list[tuple[Phase, Phase, Phase]]
+        self, plan: DirectPlan, jobs: list[tuple[Phase, Phase, Phase]], together: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the tables of jobs and of panels."""
         itemsize, lanes = plan.element.dtype.itemsize, plan.lanes
@@ -362,7 +387,9 @@ class Layout:
                             at if plan.channelwise else group * plan.depth * itemsize,
                             (group * count + panel) * steps * lanes * itemsize,
                             at,
-                            tile_kernel(plan.path, element, self.rows, vectors, plan.kind),
+                            tile_kernel(
+                                plan.path, element, self.rows, vectors, plan.kind, together
+                            ),
                             wide - (vectors - 1) * vector,
                             wide * itemsize,
                         )

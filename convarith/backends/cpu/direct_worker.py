@@ -53,9 +53,13 @@ CALL = np.dtype(
         ("result_size", _int, 3),
         ("result_strides", _int, 4),
         ("result_step", _int, 3),
-        ("grid", _int, 4),  # tiles over (n, z, y, x), enough for every job
+        ("grid", _int, 4),  # (n, z, y, strips of tiles along x), enough for every job
+        ("strip", _int),
         *((name, _int) for name in ("jobs", "job_count", "panels", "panel_count")),
-        *((name, _int) for name in ("rows", "itemsize", "depth", "b_step", "joined")),
+        *(
+            (name, _int)
+            for name in ("rows", "itemsize", "depth", "b_step", "joined", "channelwise")
+        ),
         *((name, _int) for name in ("halves", "half_nbytes")),  # rows of results a tile has
         *((name, _int) for name in ("chunk", "chunks", "group", "units")),
         *((name, _int) for name in ("scratch", "scratch_nbytes", "most_segments", "slot_nbytes")),
@@ -93,18 +97,17 @@ def worker() -> int:
 @njit
 def _inside(first, space, taps, size):
     """Return the range of taps whose source ``first + t*space`` lies in ``[0, size)``."""
+    if first >= 0 and first + (taps - 1) * space < size:
+        return 0, taps  # without dividing
     start = min(max(-(first // space), 0), taps)
     stop = min((size - 1 - first) // space + 1, taps) if size > first else 0
     return start, max(start, stop)
 
 
 @njit
-def _locate(call, job, index, place, segments, slot):
-    """Fill in where tile `index` of a job lies; return whether there is one."""
+def _locate(call, job, n, z, y, x_tile, place, segments, slot):
+    """Fill in where a tile of a job lies; return whether there is one."""
     rows = call.rows
-    rest, x_tile = divmod(index, call.grid[3])
-    rest, y = divmod(rest, call.grid[2])
-    n, z = divmod(rest, call.grid[1])
     u = x_tile * rows
     if z >= job.count[0] or y >= job.count[1] or u >= job.count[2]:
         return False
@@ -148,7 +151,7 @@ def _locate(call, job, index, place, segments, slot):
             row_of_taps = (t_z * job.taps[1] + t_y) * job.taps[2]
             if call.joined:
                 if x_stop > x_start:
-                    segments[count].a_offset = at + x_start * pixel
+                    segments[count].a_offset = at + x_start * job.space[2] * pixel
                     segments[count].b_offset = (row_of_taps + x_start) * tap_nbytes
                     count += 1
             else:
@@ -223,13 +226,12 @@ def direct(call_address, thread):
     scratch += call.chunk * table_nbytes
     staged = scratch
     slots = scratch + 2 * call.rows * call.b_step
-    tile.a_step = call.itemsize
     tile.b_step = call.b_step
     tile.accumulate = 0
     tile.residual = 0
     tile.activation = call.activation
     c_row = call.result_step[2] * call.result_strides[3]
-    tiles = call.grid[0] * call.grid[1] * call.grid[2] * call.grid[3]
+    tiles = call.grid[0] * call.grid[1] * call.grid[2] * call.grid[3] * call.strip
     while True:
         unit = take_next(call.counter)
         if unit >= call.units:
@@ -237,15 +239,35 @@ def direct(call_address, thread):
         unit, job_index = divmod(unit, call.job_count)
         group, chunk = divmod(unit, call.chunks)
         job = jobs[job_index]
+        tile.a_step = job.space[2] * call.source_strides[3] if call.channelwise else call.itemsize
         first = job.panel + group * call.group
         found = 0
-        for index in range(chunk * call.chunk, min((chunk + 1) * call.chunk, tiles)):
+        index = chunk * call.chunk
+        rest, x = divmod(index, call.strip)
+        rest, y = divmod(rest, call.grid[2])
+        rest, strip = divmod(rest, call.grid[3])
+        n, z = divmod(rest, call.grid[1])
+        for _ in range(index, min(index + call.chunk, tiles)):
             table = tables + found * table_nbytes
             segments = carray(pointer(table), call.most_segments, SEGMENT)
             slot = slots + found * call.slot_nbytes
-            if _locate(call, job, index, places[found], segments, slot):
+            x_tile = strip * call.strip + x
+            if _locate(call, job, n, z, y, x_tile, places[found], segments, slot):
                 places[found].segments = table
                 found += 1
+            x += 1
+            if x == call.strip:
+                x = 0
+                y += 1
+            if y == call.grid[2]:
+                y = 0
+                strip += 1
+            if strip == call.grid[3]:
+                strip = 0
+                z += 1
+            if z == call.grid[1]:
+                z = 0
+                n += 1
         for p in range(first, min(first + call.group, job.panel_stop)):
             panel = panels[p]
             tile.b = call.packed + job.packed + panel.b_offset

@@ -32,7 +32,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import compiled
-from .native import BYTES, I64, offset
+from .native import BYTES, I1, I64, offset
 from .vector import ELEMENTS, PATHS, Path
 
 #: What a tile is called with, by address.
@@ -70,35 +70,43 @@ DENSE, CHANNELWISE, HALVED = 0, 1, 2
 
 
 @functools.cache
-def kernel(path: Path, element: int, rows: int, vectors: int, kind: int) -> int:
-    """Return the address of the tile kernel with these constants."""
+def kernel(path: Path, element: int, rows: int, vectors: int, kind: int, taps: int = 0) -> int:
+    """Return the address of the tile kernel with these constants.
+
+    Parameters
+    ----------
+    taps : int
+        Of a channelwise tile whose rows are as far apart as its steps: the length of every
+        segment. Each vector of A is then loaded once for all the taps that meet it.
+    """
     name = path.name
 
     def tile(arguments):
-        emit(name, element, rows, vectors, kind, arguments)
+        emit(name, element, rows, vectors, kind, taps, arguments)
 
     return compiled.address(compiled.TILE, tile)
 
 
-def shapes(path: Path) -> list[tuple[int, int]]:
+def shapes(path: Path, taps: int = 0) -> list[tuple[int, int]]:
     """Return every (rows, vectors) that the registers hold beside the operands."""
-    room = path.registers - 2  # a row of B, and an A where it cannot be a memory operand
+    room = path.registers - 2  # an A where it cannot be a memory operand; one is LLVM's
     return [
         (rows, vectors)
         for vectors in range(1, 9)
         for rows in range(1, 29)
-        if rows * vectors + vectors <= room
+        if (rows + max(1, taps)) * vectors <= room
+        and (not taps or rows + taps - 1 <= 2 * _GROUP)  # more pointers, and LLVM spills
     ]
 
 
 @intrinsic(prefer_literal=True)
-def emit(typing, path, element, rows, vectors, kind, arguments):
+def emit(typing, path, element, rows, vectors, kind, taps, arguments):
     """Generate the kernel; all but the last are constants."""
-    signature = types.void(path, element, rows, vectors, kind, arguments)
+    signature = types.void(path, element, rows, vectors, kind, taps, arguments)
     emitter = functools.partial(
         _Tile,
         PATHS[path.literal_value],
-        *(constant.literal_value for constant in (element, rows, vectors, kind)),
+        *(constant.literal_value for constant in (element, rows, vectors, kind, taps)),
     )
 
     def generate(context, builder, signature, arguments):
@@ -118,11 +126,12 @@ class _Tile:
         rows: int,
         vectors: int,
         kind: int,
+        taps: int,
         builder: ir.IRBuilder,
         arguments: ir.Value,
     ) -> None:
         self.path, self.element = path, ELEMENTS[element]
-        self.rows, self.vectors = rows, vectors
+        self.rows, self.vectors, self.taps = rows, vectors, taps
         self.channelwise, self.halved = kind == CHANNELWISE, kind == HALVED
         self.builder = builder
         self.lanes = path.lanes(self.element)
@@ -246,7 +255,7 @@ class _Tile:
         a_offset = self._load_int(table)
         b_offset = self._load_int(offset(b, table, SEGMENT.fields["b_offset"][1]))
         first = offset(b, self._pointer("a"), a_offset)
-        groups = range(0, self.rows, _GROUP)
+        groups = range(0, self.rows + max(0, self.taps - 1), _GROUP)
         a_starts = [
             self._hidden(offset(b, first, b.mul(a_row, I64(row)))) if row else first
             for row in groups
@@ -259,34 +268,20 @@ class _Tile:
         a_pointers = [b.phi(BYTES) for _ in groups]
         b_pointer = b.phi(BYTES)
         running = self._phis()
-        last = self.vectors - 1
-        right = [
-            self._load(
-                offset(b, b_pointer, j * self.path.nbytes), last=j == last and not self.halved
-            )
-            for j in range(self.vectors)
-        ]
-        summed = []
-        for i in range(self.rows):
-            at = a_pointers[i // _GROUP]
-            if i % _GROUP:
-                at = offset(b, at, multiples[i % _GROUP])
-            if self.channelwise:
-                left_ = [
-                    self._load(offset(b, at, j * self.path.nbytes), last=j == last)
-                    for j in range(self.vectors)
-                ]
-            else:
-                scalar = b.load(b.bitcast(at, self.element.type.as_pointer()))
-                scalar.align = self.itemsize
-                left_ = [self._splat(scalar)] * self.vectors
-            summed.append(
-                [self._times_plus(left_[j], right[j], running[i][j]) for j in range(self.vectors)]
-            )
+
+        def a_row_of(row: int) -> ir.Value:
+            at = a_pointers[row // _GROUP]
+            return offset(b, at, multiples[row % _GROUP]) if row % _GROUP else at
+
+        if self.taps:
+            summed = self._step_of_taps(a_row_of, b_pointer, running)
+        else:
+            summed = self._step(a_row_of, b_pointer, running)
         fewer = b.sub(steps, I64(1))
         a_next = [offset(b, pointer, arguments["a_step"]) for pointer in a_pointers]
         b_next = offset(b, b_pointer, arguments["b_step"])
-        b.cbranch(b.icmp_signed(">", fewer, I64(0)), step, between)
+        again = I1(0) if self.taps else b.icmp_signed(">", fewer, I64(0))
+        b.cbranch(again, step, between)
 
         b.position_at_end(between)
         still = b.sub(left, I64(1))
@@ -317,6 +312,52 @@ class _Tile:
                 result[i][j].add_incoming(zero, before)
                 result[i][j].add_incoming(summed[i][j], between)
         return result
+
+    def _step(self, a_row_of, b_pointer, running) -> list[list[ir.Value]]:
+        """Return the sums after one step: rows of A times a row of B."""
+        b = self.builder
+        right = self._row(b_pointer, masked=not self.halved)
+        summed = []
+        for i in range(self.rows):
+            if self.channelwise:
+                left = self._row(a_row_of(i))
+            else:
+                at = b.bitcast(a_row_of(i), self.element.type.as_pointer())
+                scalar = b.load(at, typ=self.element.type)
+                scalar.align = self.itemsize
+                left = [self._splat(scalar)] * self.vectors
+            summed.append(
+                [self._times_plus(*abc) for abc in zip(left, right, running[i], strict=True)]
+            )
+        return summed
+
+    def _step_of_taps(self, a_row_of, b_pointer, running) -> list[list[ir.Value]]:
+        """Return the sums after all taps of a segment; row i meets tap t in A's row i + t."""
+        step = self.arguments["b_step"]
+        right = []
+        for _ in range(self.taps):
+            right.append(self._row(b_pointer))
+            b_pointer = offset(self.builder, b_pointer, step)
+        summed = [list(row) for row in running]
+        for place in range(self.rows + self.taps - 1):
+            left = self._row(a_row_of(place))
+            for t in range(self.taps):
+                if 0 <= place - t < self.rows:
+                    sums = summed[place - t]
+                    sums[:] = [
+                        self._times_plus(*abc) for abc in zip(left, right[t], sums, strict=True)
+                    ]
+        return summed
+
+    def _row(self, at: ir.Value, *, masked: bool = True) -> list[ir.Value]:
+        """Load the vectors of a row, of the last one only the lanes that there are."""
+        return [
+            self._load(
+                offset(self.builder, at, j * self.path.nbytes),
+                last=masked and j == self.vectors - 1,
+            )
+            for j in range(self.vectors)
+        ]
 
     def _phis(self) -> list[list[ir.Value]]:
         return [
