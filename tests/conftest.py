@@ -8,8 +8,12 @@ import hypothesis
 import numpy as np
 import pytest
 
-#: Every backend that the laws are checked on; tests take the fixture `backend`.
-BACKENDS = ["reference", "cpu"]
+from convarith import backends, upsampling
+from convarith.backends.cpu import vector
+
+#: Every backend that the laws are checked on, and every vector path of the CPU's that this machine
+#: can run, the widest first; tests take the fixture `backend`.
+BACKENDS = ["reference", *(f"cpu {path}" for path in vector.available())]
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=500)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=5000)
@@ -23,7 +27,20 @@ NAMED = re.compile(r"[A-Za-z_]+(\[\d+\])?: |\w+\(\) got an unexpected keyword ar
 
 @pytest.fixture(scope="session", params=BACKENDS)
 def backend(request):
-    return request.param
+    name, _, path = request.param.partition(" ")
+    with pytest.MonkeyPatch.context() as patch:
+        if path:
+            patch.setenv("CONVARITH_VECTOR", path)
+        forget_plans()
+        yield name
+    forget_plans()
+
+
+def forget_plans():
+    """Drop what was planned on another vector path."""
+    vector.path.cache_clear()
+    backends.plan.cache_clear()
+    upsampling._operator.cache_clear()
 
 
 @pytest.fixture(scope="session")
