@@ -9,7 +9,7 @@ import numpy as np
 
 from ...axis import Axis
 from ...geometry import ConvGeometry
-from . import launch
+from . import launch, pool
 from .blocks import PIECES_A_THREAD, SMALL_WORK
 from .direct import ONE, strides_of
 from .gradient_worker import BLOCK, CALL, PANEL, ROWS, scratch_nbytes, worker
@@ -48,11 +48,23 @@ class GradientPlan:
         )
         pixel = geometry.in_channels * element.dtype.itemsize
         self.a_row = x.dilation * pixel if self.depth == 1 else element.dtype.itemsize
+        lanes = path.lanes(element)
+        joined = self.depth * x.kernel
+        #: Whether rows are channels of g, and lanes those of all taps of the last axis.
+        self.swapped = (
+            not self.channelwise
+            and self.groups == 1
+            and x.dilation == 1
+            and 2 * self.columns <= joined <= lanes
+        )
         self._choose_tile()
         self._layouts: dict[tuple[int, int], GradientLayout] = {}
 
     def _choose_tile(self) -> None:
         """Choose the vectors of a panel and the rows of a tile."""
+        if self.swapped:
+            self.rows, self.vectors = self.columns, 1
+            return
         lanes = self.path.lanes(self.element)
         needed = -(-self.columns // lanes)
         length = self.depth * (self.axes[2].kernel if self.joins else 1)
@@ -78,7 +90,7 @@ class GradientPlan:
 
     def __str__(self) -> str:
         layout = self.layout(1, launch.allowed())
-        kind = "depthwise, " if self.channelwise else ""
+        kind = "depthwise, " if self.channelwise else "channels of g by taps, " * self.swapped
         return (
             f"direct, {kind}kernel gradient: tiles of {self.rows} x {self.vectors} vectors of "
             f"{self.path.nbytes} bytes ({self.path.name}), sums over {layout.chunk} rows of pixels "
@@ -106,7 +118,32 @@ class GradientPlan:
     def run(self, x: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
         layout = self.layout(len(x), launch.allowed())
-        layout.call.run(layout.threads, x=x, g=g, out=out)
+        if not self.swapped:
+            layout.call.run(layout.threads, x=x, g=g, out=out)
+            return
+        z, y, taps = (axis.kernel for axis in self.axes)
+        swapped = pool.empty((z, y, self.columns, taps * self.depth), self.element.dtype)
+        layout.call.run(layout.threads, x=x, g=g, out=swapped)
+        out.reshape(z, y, -1, self.columns)[...] = swapped.swapaxes(2, 3)
+
+    def swapped_groups(self) -> list[list[tuple]]:
+        """Return ROWS, grouped as `groups_of_rows`, where lanes are taps and channels."""
+        itemsize, element = self.element.dtype.itemsize, ELEMENTS.index(self.element)
+        z, y, x = (axis.kernel for axis in self.axes)
+        kernel = tile_kernel(self.path, element, self.columns, 1, DENSE)
+        groups = []
+        for place, (t_z, t_y) in enumerate(np.ndindex(z, y)):
+            at = place * self.columns * x * self.depth
+            groups.append(
+                [
+                    (
+                        *((t_z, t_y, k), *outputs, 0, (at + k * self.depth) * itemsize),
+                        *(kernel, kernel, adds, 0, taps * self.depth),
+                    )
+                    for k, taps, outputs, adds in _joined(self.axes[2], 0, x)
+                ]
+            )
+        return groups
 
     def groups_of_rows(self) -> list[list[tuple]]:
         """Return ROWS, grouped by the results they add to."""
@@ -123,7 +160,7 @@ class GradientPlan:
                 for vectors in (self.vectors, last)
             )
             at = (place * self.depth + channel) * c_row
-            return tap, start, stop, channel * itemsize, at, *kernels, adds, again
+            return tap, start, stop, channel * itemsize, at, *kernels, adds, again, 0
 
         groups = []
         for t_z, t_y in np.ndindex(z, y):
@@ -205,7 +242,8 @@ class GradientLayout:
         pixel = plan.geometry.in_channels * itemsize
         g_pixel = plan.geometry.out_channels * itemsize
         packs = plan.columns * itemsize >= WIDE and not plan.channelwise
-        panels, groups = plan.panel_table(), plan.groups_of_rows()
+        panels = plan.panel_table()
+        groups = plan.swapped_groups() if plan.swapped else plan.groups_of_rows()
         work = output_rows * outputs[2] * math.prod(a.kernel for a in axes)
         threads = 1 if work * plan.depth * plan.columns * plan.groups < SMALL_WORK else threads
         wanted = PIECES_A_THREAD * threads if threads > 1 else 1
@@ -239,8 +277,9 @@ class GradientLayout:
             units=units,
             chunk=self.chunk,
             output_rows=output_rows,
-            a_row=plan.a_row if plan.joins else itemsize,
-            c_row=g_pixel,
+            a_row=plan.a_row if plan.joins and not plan.swapped else itemsize,
+            c_row=axes[2].kernel * pixel if plan.swapped else g_pixel,
             packs=packs,
+            swapped=plan.swapped,
             scratch_nbytes=each,
         )

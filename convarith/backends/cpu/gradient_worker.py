@@ -2,8 +2,10 @@
 
 A piece of work is one panel of g's channels times some tiles of rows. A row is a channel of the
 input under one tap, and is summed over just the pixels whose window has that tap inside of the
-input: nothing is padded. The sum runs in chunks of output rows, whose partial sums are added up in
-order; the chunks are the geometry's, so the bits depend on nothing else.
+input: nothing is padded. Where g has few channels and the input's are few as well, the two change
+places: rows are channels of g, lanes the channels of several taps. The sum runs in chunks of
+output rows, whose partial sums are added up in order; the chunks are the geometry's, so the bits
+depend on nothing else.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ ROWS = np.dtype(
         *((name, _int) for name in ("kernel", "kernel_last")),  # for a full panel, for the last
         ("adds", _int),  # whether other rows before it have written the same results
         ("again", _int),  # whether the rows before it have the same taps and outputs
+        ("lanes", _int),  # where the two have changed places
     ]
 )
 #: Rows that one thread does, one after the other: all that add to the same results.
@@ -53,7 +56,7 @@ CALL = np.dtype(
         *((name, _int) for name in ("rows", "row_count", "panels", "panel_count")),
         *((name, _int) for name in ("blocks", "block_count", "units")),
         *((name, _int) for name in ("chunk", "output_rows")),  # of rows (n, z, y) of the output
-        *((name, _int) for name in ("a_row", "c_row", "packs")),
+        *((name, _int) for name in ("a_row", "c_row", "packs", "swapped")),
         *((name, _int) for name in ("scratch", "scratch_nbytes")),
     ]
 )
@@ -98,12 +101,13 @@ def _find_segments(call, rows, first, stop, packed, b_step, segments):
         at = n * strides[0] + x * strides[3]
         at += (z * call.step[0] + rows.tap[0] * call.dilation[0] - call.low[0]) * strides[1]
         at += (y * call.step[1] + rows.tap[1] * call.dilation[1] - call.low[1]) * strides[2]
-        segments[count].a_offset = at
         if call.packs:
-            at = packed - call.g + (row - first) * call.output[2] * b_step
+            from_g = packed - call.g + ((row - first) * call.output[2] + rows.start) * b_step
         else:
-            at = row * call.g_strides[2]
-        segments[count].b_offset = at + rows.start * b_step
+            from_g = row * call.g_strides[2] + rows.start * call.g_strides[3]
+        segments[count].a_offset, segments[count].b_offset = at, from_g
+        if call.swapped:
+            segments[count].a_offset, segments[count].b_offset = from_g, at
         count += 1
     return count
 
@@ -133,6 +137,8 @@ def gradient(call_address, thread):
     tile.segments = table
     tile.a_row = call.a_row
     tile.a_step = call.step[2] * call.x_strides[3]
+    if call.swapped:
+        tile.a_step = call.g_strides[3]
     tile.c_row = call.c_row
     tile.scale = 0
     tile.bias = 0
@@ -146,6 +152,8 @@ def gradient(call_address, thread):
         panel, block = panels[p], blocks[b]
         tile.lanes = panel.lanes
         tile.b_step = panel.width if call.packs else call.g_strides[3]
+        if call.swapped:
+            tile.b_step = call.step[2] * call.x_strides[3]
         for first in range(0, call.output_rows, call.chunk):
             stop = min(first + call.chunk, call.output_rows)
             if call.packs:
@@ -159,6 +167,9 @@ def gradient(call_address, thread):
                 tile.length = rows.stop - rows.start
                 tile.a = call.x + rows.a_offset + panel.a_offset
                 tile.b = call.g if call.packs else call.g + panel.b_offset
+                if call.swapped:
+                    tile.a, tile.b = call.g, call.x
+                    tile.lanes = rows.lanes
                 tile.c = call.out + rows.c_offset + panel.c_offset
                 tile.accumulate = first + rows.adds
                 run_tile(rows.kernel_last if panel.last else rows.kernel, tile_address)
