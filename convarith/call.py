@@ -111,6 +111,7 @@ class Call:
             plan = backends.plan("reference", self.product, self.geometry, self.dtype, Options())
             packed = None
         if packed is None:
+            plan = plan.specialised(operand)
             self._require(plan.nbytes(source) + operand.size * self.dtype.itemsize)
             packed = plan.pack(operand)
         else:

@@ -114,7 +114,10 @@ class ConvOperator:
 
     @property
     def plan(self) -> Plan:
-        """What runs for operands of the kernel's dtype; ``str(op.plan)`` says it in words."""
+        """What runs for operands of the kernel's dtype; ``str(op.plan)`` says it in words.
+
+        It says what was chosen and why, and the scratch that a call takes.
+        """
         return self._core.prepared(self._product, self.dtype)[0]
 
     @property
@@ -329,6 +332,7 @@ class _Core:
             with self.lock:
                 if key not in self._prepared:
                     plan = backends.plan(self.backend, product, self.geometry, dtype, self.options)
+                    plan = plan.specialised(self.kernel)
                     self._prepared[key] = plan, plan.pack(self.kernel)
         return self._prepared[key]
 

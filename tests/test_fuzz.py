@@ -18,6 +18,9 @@ class Planted:
         self.inner, self.spoil = inner, spoil
         self.pack, self.nbytes = inner.pack, inner.nbytes
 
+    def specialised(self, operand):
+        return self
+
     def __str__(self):
         return str(self.inner)
 

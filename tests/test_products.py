@@ -155,6 +155,9 @@ class WritesEarly:
         self.inner = inner
         self.pack, self.nbytes = inner.pack, inner.nbytes
 
+    def specialised(self, operand):
+        return self
+
     def run(self, source, packed, out, epilogue):
         if out is not None:
             out[...] = 123

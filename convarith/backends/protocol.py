@@ -72,6 +72,13 @@ class Plan(Protocol):
     they hold nothing that a run changes.
     """
 
+    def specialised(self, operand: Any) -> Plan:
+        """Return the plan for what `operand` turns out to be, or this one.
+
+        A kernel may be diagonal, or rows times columns. Like the plan, the answer holds nothing of
+        the operand, and is the same for operands of the same structure.
+        """
+
     def pack(self, operand: Any) -> Any:
         """Lay out the operand that is reused: the kernel, or g for the kernel gradient.
 

@@ -51,6 +51,10 @@ class MapPlan:
     def __str__(self) -> str:
         return "reference: direct, tap by tap in NumPy"
 
+    def specialised(self, operand: np.ndarray) -> MapPlan:
+        """Return this plan: it looks for no structure."""
+        return self
+
     def pack(self, kernel: np.ndarray) -> np.ndarray:
         """Return the kernel as ``(*k, source channel, group, result channel)``."""
         split = _split_groups(kernel, self.geometry.groups)  # (*k, c_in, g, c_out), both a group's
@@ -94,6 +98,10 @@ class KernelGradientPlan:
 
     def __str__(self) -> str:
         return "reference: direct, tap by tap in NumPy"
+
+    def specialised(self, operand: np.ndarray) -> KernelGradientPlan:
+        """Return this plan: it looks for no structure."""
+        return self
 
     def pack(self, g: np.ndarray) -> np.ndarray:
         """Return g as ``(n, *spatial', g, c_out)``."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ...geometry import ConvGeometry
 from ..protocol import Epilogue, Options, Product
-from . import launch, pool
+from . import launch, pool, separable, structure
 from .direct import MOST_JOBS, MOST_SCRATCH, DirectPlan
 from .finish import Finish
 from .gradient import GradientPlan
@@ -23,17 +25,17 @@ def plan(
     if options.precision != "float32":
         raise ValueError(f"precision: expected 'float32' on the CPU, got {options.precision!r}")
     element = element_of(dtype)
-    inner: Any = None
-    if element is not None and _within_reach(geometry):
-        if product == "kernel_gradient":
-            inner = GradientPlan(path(), element, geometry)
-        else:
-            inner = DirectPlan(path(), element, geometry, product)
-            if len(inner.jobs) > MOST_JOBS:
-                inner = None
-        if inner is not None and inner.scratch(1) > MOST_SCRATCH * launch.allowed():
-            inner = None
-    return None if inner is None else CpuPlan(product, geometry, dtype, inner)
+    if element is None or not _within_reach(geometry):
+        return None
+    if product == "kernel_gradient":
+        inner: Any = GradientPlan(path(), element, geometry)
+    else:
+        inner = DirectPlan(path(), element, geometry, product)
+        if len(inner.jobs) > MOST_JOBS:
+            return None
+    if inner.scratch(1) > MOST_SCRATCH * launch.allowed():
+        return None
+    return CpuPlan(product, geometry, dtype, inner, structured=options.algorithm is None)
 
 
 def _within_reach(geometry: ConvGeometry) -> bool:
@@ -49,12 +51,30 @@ def _within_reach(geometry: ConvGeometry) -> bool:
 
 
 class CpuPlan:
-    """One product in one dtype by the kernels of `inner`, which compute in its element."""
+    """One product in one dtype by the kernels of `inner`, which compute in its element.
+
+    Parameters
+    ----------
+    inner
+        A plan of this folder, with ``pack``, ``run`` and ``scratch``.
+    structured : bool
+        Whether to look for a kernel's structure, which may change the order of its sums.
+    view : callable, optional
+        What `inner` packs of a kernel, where that is not the kernel itself.
+    """
 
     def __init__(
-        self, product: Product, geometry: ConvGeometry, dtype: np.dtype, inner: Any
+        self,
+        product: Product,
+        geometry: ConvGeometry,
+        dtype: np.dtype,
+        inner: Any,
+        *,
+        structured: bool = False,
+        view: Callable[[np.ndarray], Any] | None = None,
     ) -> None:
-        self.dtype, self.inner = dtype, inner
+        self.product, self.geometry = product, geometry
+        self.dtype, self.inner, self.structured, self.view = dtype, inner, structured, view
         self.computed = inner.element.dtype
         shapes = {
             "forward": geometry.output_shape,
@@ -79,9 +99,56 @@ class CpuPlan:
             self.inner.tune(packed, batch, seconds)
             self._batch = (-1, 0)  # the scratch may have changed
 
+    def specialised(self, operand: np.ndarray) -> CpuPlan:
+        """Return the plan for a kernel that is diagonal, or rows times columns."""
+        if not self.structured or self.gradient:
+            return self
+        kernel = self._computable(operand)
+        weights = structure.channel_weights(kernel, self.geometry.groups)
+        if weights is None:
+            return self
+        if self._separable is not None and structure.separable(weights) is not None:
+            return self._separable
+        return self._depthwise if self.geometry.groups == 1 else self
+
+    @functools.cached_property
+    def _depthwise(self) -> CpuPlan:
+        """The plan of a dense kernel in which no channel meets another."""
+        g = self.geometry
+        geometry = ConvGeometry(
+            g.input_size,
+            g.kernel_size,
+            strides=g.strides,
+            dilations=g.dilations,
+            padding=g.padding,
+            groups=g.in_channels,
+            in_channels=g.in_channels,
+            out_channels=g.out_channels,
+        )
+        inner = DirectPlan(self.inner.path, self.inner.element, geometry, self.product)
+
+        def view(kernel: np.ndarray) -> np.ndarray:
+            return structure.channel_weights(kernel, 1)[..., None, :]
+
+        return CpuPlan(self.product, g, self.dtype, inner, view=view)
+
+    @functools.cached_property
+    def _separable(self) -> CpuPlan | None:
+        """The plan of a kernel that is rows times columns, where that is faster."""
+        path, element, g = self.inner.path, self.inner.element, self.geometry
+        if not separable.applies(g, self.product, element):
+            return None
+        inner = separable.SeparablePlan(path, element, g, self.product)
+
+        def view(kernel: np.ndarray) -> structure.Factors:
+            return structure.separable(structure.channel_weights(kernel, g.groups))
+
+        return CpuPlan(self.product, g, self.dtype, inner, view=view)
+
     def pack(self, operand: np.ndarray) -> Any:
-        """Lay out the kernel; g is only made contiguous."""
-        return self.inner.pack(self._computable(operand))
+        """Lay out the kernel, or what `inner` needs of it; g is only made contiguous."""
+        operand = self._computable(operand)
+        return self.inner.pack(operand if self.view is None else self.view(operand))
 
     def nbytes(self, source: np.ndarray) -> int:
         """Count the result, in the element and in the dtype, a converted source, scratch."""

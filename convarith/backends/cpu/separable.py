@@ -1,0 +1,300 @@
+"""The separable plan: depthwise products whose kernel is rows times columns, as interpolation's is.
+
+It takes ``kh + kw`` multiply-adds where the direct plan takes ``kh*kw``, of which an upsampling
+shares those along x among all its rows; and few channels fill its vectors as well as many.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...axis import Axis
+from ...geometry import ConvGeometry
+from ..protocol import Product
+from . import launch, phases, pool
+from .blocks import PIECES_A_THREAD, SMALL_WORK
+from .finish import Finish
+from .separable_worker import (
+    CALL,
+    MOST_TAPS,
+    RESIDUE,
+    UNROLLED,
+    kernels,
+    scratch_nbytes,
+    weave,
+    worker,
+)
+from .structure import Factors
+from .vector import ELEMENTS, Element, Path, path
+
+#: What a thread's ring of rows may take of the caches; strips are cut to fit.
+RING = 2**15
+#: Where the narrowest strip takes more, or a stride is larger, there is no plan.
+MOST_RING = 2**20
+MOST_STRIDE = 2**10
+#: Rows of a block for each of the ring, which a block has to fill before it has a result.
+ROWS_A_FILLED = 8
+
+MOST_WOVEN = 4  # phases
+_SLACK = 64 * MOST_WOVEN  # bytes that whole vectors may reach past the end of a row
+
+
+def applies(geometry: ConvGeometry, product: Product, element: Element) -> bool:
+    """Return whether there is a plan, faster than others where the weights are separable.
+
+    The arrays' sizes have no part in it, so that a tile and the whole are computed alike.
+    """
+    channels, size = geometry.in_channels, geometry.effective_kernel_size
+    depthwise = geometry.groups in (1, channels) and channels == geometry.out_channels
+    if not (depthwise and element.floating and geometry.rank == 2 and product != "kernel_gradient"):
+        return False
+    if min(geometry.kernel_size) < 2 or max(geometry.strides) > MOST_STRIDE:
+        return False
+    widest = max(size[0] * geometry.strides[1], size[1] + geometry.strides[1])
+    if widest * channels * element.dtype.itemsize > MOST_RING:
+        return False
+    return product == "transpose" or _fewer_steps(geometry, element)
+
+
+def _fewer_steps(geometry: ConvGeometry, element: Element) -> bool:
+    """Whether a convolution takes fewer steps for a vector of results than tile by tile.
+
+    A tile has the lanes of whole vectors a pixel; so has dealing pixels to streams.
+    """
+    (kh, kw), (sy, sx) = geometry.kernel_size, geometry.strides
+    lanes = path().lanes(element)
+    used = -(-geometry.in_channels // lanes) * lanes / geometry.in_channels
+    dealing = used * sx if sx > 1 else 0
+    return min(sy, kh) * (dealing + kw) + kh <= kh * kw * used
+
+
+class Weights(NamedTuple):
+    """Those along one axis, in the order of residues and taps, and the kernels to blend by."""
+
+    values: np.ndarray
+    step: int  # bytes from tap to tap
+    kernels: np.ndarray
+    weave: int  # a kernel, or 0
+
+
+class Packed(NamedTuple):
+    """The weights along both axes."""
+
+    y: Weights
+    x: Weights
+
+
+class SeparablePlan:
+    """``W x`` or ``W^T y`` for separable depthwise weights; see `separable_worker`.
+
+    The geometry is that of a depthwise kernel, or of a dense one whose diagonal this is; `pack`
+    takes the factors of its weights.
+    """
+
+    def __init__(
+        self, path: Path, element: Element, geometry: ConvGeometry, product: Product
+    ) -> None:
+        self.path, self.element, self.geometry = path, element, geometry
+        self.transposed = product == "transpose"
+        self.channels = geometry.in_channels
+        self.y, self.x = (Resampling(axis, self.transposed) for axis in geometry.axes)
+        self.weaves = self._weaves()
+        self._layouts: dict[tuple[int, int], Layout] = {}
+
+    def _weaves(self) -> bool:
+        """Whether phases along x are blended together, and put in order in registers.
+
+        That is for pixels that a vector holds whole, and for the few numbers of taps that an
+        interpolation has: each combination is a kernel to compile.
+        """
+        taps = self.x.residues["taps"]
+        alike = taps.min() == taps.max() <= MOST_TAPS or (len(taps) <= 3 and taps.max() <= 2)
+        return bool(
+            self.path.name == "avx512"
+            and 2 <= len(taps) <= MOST_WOVEN
+            and taps.min() > 0
+            and alike
+            and self.channels <= self.path.lanes(self.element)
+        )
+
+    def __str__(self) -> str:
+        kind = "transposed" if self.transposed else "forward"
+        layout = self.layout(1, launch.allowed())
+        return (
+            f"separable, {kind}: sums of up to {self.y.most_taps} + {self.x.most_taps} steps, "
+            f"strips of {layout.strip} columns, vectors of {self.path.nbytes} bytes "
+            f"({self.path.name}), {layout.scratch_nbytes // 1024} KiB of scratch in all"
+        )
+
+    def layout(self, batch: int, threads: int) -> Layout:
+        """Return the cut into pieces for a batch and a number of threads, made once each."""
+        found = self._layouts.get((batch, threads))
+        if found is None:
+            if len(self._layouts) > 64:
+                self._layouts.clear()
+            found = self._layouts[batch, threads] = Layout(self, batch, threads)
+        return found
+
+    def pack(self, factors: Factors) -> Packed:
+        """Lay the factors out, one weight a tap where all channels share it."""
+        return Packed(self._weights(self.y, factors.y), self._weights(self.x, factors.x))
+
+    def _weights(self, axis: Resampling, factor: np.ndarray) -> Weights:
+        channelwise = bool((factor != factor[:, :1]).any())
+        values = self._around(factor) if channelwise else factor[:, :1]
+        values = values[axis.taps].astype(self.element.dtype, copy=False)
+        counts = tuple(int(count) for count in axis.residues["taps"])
+        element = ELEMENTS.index(self.element)
+        return Weights(
+            pool.aligned([values], self.element.dtype),
+            values.shape[1] * self.element.dtype.itemsize,
+            kernels(self.path, element, channelwise, axis.most_taps),
+            weave(element, channelwise, counts) if axis is self.x and self.weaves else 0,
+        )
+
+    def _around(self, parts: np.ndarray) -> np.ndarray:
+        """Return what each channel has, and on for some vectors from the first one again."""
+        more = UNROLLED * self.path.lanes(self.element)
+        places = np.arange(self.channels + more) % self.channels
+        return np.take(parts, places, axis=-1)
+
+    def scratch(self, batch: int) -> int:
+        """Return the bytes that a run allocates besides its result."""
+        return self.layout(batch, launch.allowed()).scratch_nbytes
+
+    def run(self, source: np.ndarray, packed: Packed, out: np.ndarray, finish: Finish) -> None:
+        """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
+        layout = self.layout(len(source), launch.allowed())
+        layout.call.run(
+            layout.threads,
+            source=source,
+            out=out,
+            y_weights=packed.y.values,
+            y_weights_step=packed.y.step,
+            y_kernels=packed.y.kernels,
+            x_weights=packed.x.values,
+            x_weights_step=packed.x.step,
+            x_kernels=packed.x.kernels,
+            weave=packed.x.weave,
+            scale=None if finish.scale is None else self._around(finish.scale),
+            bias=None if finish.bias is None else self._around(finish.bias),
+            residual=finish.residual,
+            activation=finish.activation,
+        )
+
+
+class Resampling:
+    """One axis: which sources a result reads, by its place modulo the step.
+
+    Attributes
+    ----------
+    taps : ndarray
+        The entries of the kernel that the results of each residue in turn meet.
+    low, span : int
+        The first source that the first `step` results read, and how many from there to the last.
+    """
+
+    def __init__(self, axis: Axis, transposed: bool) -> None:
+        self.source_size, self.result_size = axis.size, axis.output
+        self.source_step, self.step = axis.stride, 1
+        found = phases.forward(axis)
+        if transposed:
+            self.source_size, self.result_size = axis.output, axis.size
+            self.source_step, self.step = 1, axis.stride
+            found = phases.transposed(axis, merge=False)
+        self.residues = np.zeros(self.step, RESIDUE)
+        self.space = found[0].space if found else 1  # that of all
+        taps: list[int] = []
+        reached = []
+        for phase in sorted(found):  # each starts at its residue
+            (own,) = phase.taps
+            self.residues[phase.start] = phase.first, len(own), len(taps)
+            taps.extend(own)
+            if own:
+                reached.append((phase.first, phase.first + (len(own) - 1) * self.space + 1))
+        self.taps = np.array(taps, np.intp)
+        self.most_taps = int(self.residues["taps"].max())
+        self.low = min((first for first, _ in reached), default=0)
+        self.span = max((stop for _, stop in reached), default=self.low) - self.low
+
+    @property
+    def streams(self) -> int:
+        """As how many streams the taps of a strided axis see its pixels."""
+        return min(self.most_taps, self.source_step // math.gcd(self.source_step, self.space))
+
+    def fields(self, name: str) -> dict[str, Any]:
+        """Return them as the worker takes them."""
+        own = ("source_size", "result_size", "source_step", "step", "space", "low", "span")
+        return {f"{name}_{field}": getattr(self, field) for field in (*own, "residues")}
+
+
+class Layout:
+    """What a worker is called with for one size of batch, and how its work is cut."""
+
+    def __init__(self, plan: SeparablePlan, batch: int, threads: int) -> None:
+        y, x, path = plan.y, plan.x, plan.path
+        pixel = plan.channels * plan.element.dtype.itemsize
+        ring = max(1, y.span)
+        # Strips are whole steps: of results in the ring, or of sources, as they are and dealt.
+        steps = max(1, RING // (pixel * max(ring * x.step, 2 * x.source_step)))
+        strips = -(-x.result_size // (steps * x.step))
+        steps = -(-x.result_size // (x.step * max(1, strips)))
+        self.strip = strip = max(1, steps) * x.step
+        work = batch * math.prod(plan.geometry.input_size) * plan.channels * y.most_taps
+        threads = 1 if work < SMALL_WORK else threads
+        # Blocks of whole steps: enough for the threads, but each worth the filling of its ring.
+        wanted = -(-PIECES_A_THREAD * threads // max(1, batch * strips)) if threads > 1 else 1
+        block = max(-(-y.result_size // wanted), ROWS_A_FILLED * ring)
+        block = -(-block // y.step) * y.step
+        blocks = -(-y.result_size // block)
+        units = batch * blocks * strips
+        self.threads = max(1, min(threads, units))
+        read = (steps - 1) * x.source_step + x.span  # sources of a row of a strip
+        stream = -(-read // x.source_step) if x.step == 1 else steps
+        ring_step, staged, stream_step = (
+            -(-(pixels * pixel + _SLACK) // 64) * 64 for pixels in (strip, read, stream)
+        )
+        streams = x.streams if x.source_step > 1 else x.step if x.step > 1 else 0
+        most_taps = max(1, y.most_taps, len(x.taps) if plan.weaves else x.most_taps)
+        each = scratch_nbytes(most_taps, ring, ring_step, streams * stream_step, staged)
+        self.scratch_nbytes = each * self.threads
+        order = _order(plan.channels, path.lanes(plan.element), x.step) if plan.weaves else 0
+        self.call = launch.Call(
+            worker(),
+            CALL,
+            self.scratch_nbytes,
+            **y.fields("y"),
+            **x.fields("x"),
+            pixel=pixel,
+            move=path.nbytes % pixel,
+            moves=UNROLLED * path.nbytes % pixel,
+            block=block,
+            blocks=blocks,
+            strip=strip,
+            strips=strips,
+            units=units,
+            streams=x.streams,
+            chunk=next((n for n in (4, 16) if pixel <= n), 64),
+            order=order,
+            weave_step=path.nbytes // pixel * pixel,
+            ring=ring,
+            ring_step=ring_step,
+            stream_step=stream_step,
+            most_taps=most_taps,
+            scratch_nbytes=each,
+            staged_nbytes=staged,
+        )
+
+
+@functools.cache
+def _order(channels: int, lanes: int, streams: int) -> np.ndarray:
+    """Return which lane of which stream's vector each lane of as many vectors takes in a weave."""
+    pixel, channel = np.divmod(np.arange(streams * lanes), channels)
+    number, stream = np.divmod(pixel, streams)
+    lane = number * channels + channel
+    kind = np.int32 if lanes == 16 else np.int64
+    return np.where(lane < lanes, stream * lanes + lane, 0).astype(kind)
