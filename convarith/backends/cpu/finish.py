@@ -22,11 +22,16 @@ class Finish(NamedTuple):
         """Return the parts in `dtype`, C-contiguous and aligned."""
         if epilogue is PLAIN:
             return NOTHING
-        parts = (
-            None if part is None else np.require(part, dtype, ("C", "A"))
-            for part in (epilogue.scale, epilogue.bias, epilogue.residual)
+
+        def part(array: np.ndarray | None) -> np.ndarray | None:
+            return None if array is None else np.require(array, dtype, ("C", "A"))
+
+        return cls(
+            part(epilogue.scale),
+            part(epilogue.bias),
+            part(epilogue.residual),
+            ACTIVATIONS.index(epilogue.activation),
         )
-        return cls(*parts, ACTIVATIONS.index(epilogue.activation))
 
 
 NOTHING = Finish()

@@ -11,8 +11,9 @@ from ...axis import Axis
 from ...geometry import ConvGeometry
 from . import launch, pool
 from .blocks import PIECES_A_THREAD, SMALL_WORK
-from .direct import ONE, strides_of
+from .direct_layout import strides_of
 from .gradient_worker import BLOCK, CALL, PANEL, ROWS, scratch_nbytes, worker
+from .phases import ONE
 from .tile import CHANNELWISE, DENSE, shapes
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS, Element, Path

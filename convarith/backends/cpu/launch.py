@@ -57,7 +57,7 @@ class Call:
         self.worker = worker
         self._head = -(-record.itemsize // 64) * 64 + 128
         self._size = (self._head + nbytes) // 8 + 1
-        self._at = {name: field[1] // 8 for name, field in record.fields.items()}
+        self._at = {name: field[1] // 8 for name, field in (record.fields or {}).items()}
         self._arrays = [value for value in fields.values() if isinstance(value, np.ndarray)]
         filled = np.zeros((), record)
         for name, value in fields.items():
@@ -110,11 +110,10 @@ def _compiled(*, parallel: bool):
     function = on_threads if parallel else on_this_thread
     function.__qualname__ += f"_{sources()}"
     signature = types.void(*[types.int64] * (3 if parallel else 2))
-    options = {"nogil": True, "parallel": parallel}
     try:
-        return njit(signature, cache=True, **options)(function)
+        return njit(signature, nogil=True, parallel=parallel, cache=True)(function)
     except Exception:  # see compiled.address
-        return njit(signature, **options)(function)
+        return njit(signature, nogil=True, parallel=parallel)(function)
 
 
 @contextlib.contextmanager

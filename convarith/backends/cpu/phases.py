@@ -15,6 +15,9 @@ from typing import NamedTuple
 
 from ...axis import Axis
 
+#: The axis that a plan of fewer than three has in front.
+ONE = Axis(1, 1, 1, 1, 0, 0)
+
 
 class Phase(NamedTuple):
     """Results that read the source alike: ``start + m + u*step``, for ``u < count``.

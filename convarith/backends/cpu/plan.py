@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ...geometry import ConvGeometry
-from ..protocol import Epilogue, Options, Product
+from ..protocol import PLAIN, Epilogue, Options, Product
 from . import launch, pool, separable, structure
 from .direct import MOST_JOBS, MOST_SCRATCH, DirectPlan
-from .finish import Finish
+from .finish import NOTHING, Finish
 from .gradient import GradientPlan
 from .vector import element_of, path
 
@@ -128,7 +128,9 @@ class CpuPlan:
         inner = DirectPlan(self.inner.path, self.inner.element, geometry, self.product)
 
         def view(kernel: np.ndarray) -> np.ndarray:
-            return structure.channel_weights(kernel, 1)[..., None, :]
+            weights = structure.channel_weights(kernel, 1)
+            assert weights is not None  # or there would be no such plan
+            return weights[..., None, :]
 
         return CpuPlan(self.product, g, self.dtype, inner, view=view)
 
@@ -140,8 +142,9 @@ class CpuPlan:
             return None
         inner = separable.SeparablePlan(path, element, g, self.product)
 
-        def view(kernel: np.ndarray) -> structure.Factors:
-            return structure.separable(structure.channel_weights(kernel, g.groups))
+        def view(kernel: np.ndarray) -> structure.Factors | None:
+            weights = structure.channel_weights(kernel, g.groups)
+            return None if weights is None else structure.separable(weights)
 
         return CpuPlan(self.product, g, self.dtype, inner, view=view)
 
@@ -166,22 +169,23 @@ class CpuPlan:
         """Compute into `out`, or into memory of the pool."""
         source = self._computable(source)
         shape = self.shape if self.gradient else (len(source), *self.shape)
-        target = out
-        if not (self.same_bits and out is not None and _simple(out, self.dtype)):
+        in_place = out is not None and self.same_bits and _simple(out, self.dtype)
+        if out is not None and in_place:
+            target = out
+        else:
             target = pool.empty(shape, self.dtype if self.same_bits else self.computed)
-        result = target.view(self.computed) if target.dtype != self.computed else target
+        result = target if target.dtype == self.computed else target.view(self.computed)
         if self.gradient:
             self.inner.run(source, packed, result)
-        elif self.fused:
-            self.inner.run(source, packed, result, Finish.of(epilogue, self.computed))
         else:
-            self.inner.run(source, packed, result, Finish())
+            finish = Finish.of(epilogue, self.computed) if self.fused else NOTHING
+            self.inner.run(source, packed, result, finish)
         if not self.same_bits:
             with np.errstate(all="ignore"):
                 target = target.astype(self.dtype)
-        if not self.fused and epilogue:
+        if not self.fused and epilogue is not PLAIN:
             target = epilogue.applied(target)
-        if out is None or target is out:
+        if out is None or in_place:
             return target
         out[...] = target
         return out

@@ -62,6 +62,9 @@ TILE = np.dtype(
 )
 SEGMENT = np.dtype([("a_offset", np.int64), ("b_offset", np.int64)])
 
+FIELDS = dict(TILE.fields or {})
+B_OFFSET = 8
+
 _GROUP = 5  # rows that one pointer serves: x86 addresses it + (0, 1, 2, 3, 4)*a_row
 
 
@@ -139,8 +142,7 @@ class _Tile:
         self.itemsize = self.element.dtype.itemsize
         base = builder.inttoptr(arguments, BYTES)
         self.arguments = {
-            name: self._load_int(offset(builder, base, field[1]))
-            for name, field in TILE.fields.items()
+            name: self._load_int(offset(builder, base, field[1])) for name, field in FIELDS.items()
         }
         # What is stored of the last vector, or of each half; B is padded where tiles are halved.
         self.stored = self.lanes // 2 if self.halved else self.lanes
@@ -253,7 +255,7 @@ class _Tile:
         table = b.phi(BYTES)
         started = self._phis()
         a_offset = self._load_int(table)
-        b_offset = self._load_int(offset(b, table, SEGMENT.fields["b_offset"][1]))
+        b_offset = self._load_int(offset(b, table, B_OFFSET))
         first = offset(b, self._pointer("a"), a_offset)
         groups = range(0, self.rows + max(0, self.taps - 1), _GROUP)
         a_starts = [
