@@ -106,7 +106,7 @@ class DirectPlan:
     def _width(self, batch: int) -> int:
         if self.flat:
             return batch * self.axes[2].size
-        return min(phase.count for phase in self.phases[2])
+        return min(phase.length for phase in self.phases[2])
 
     def __str__(self) -> str:
         kind = "depthwise" if self.channelwise else "transposed" if self.transposed else "forward"

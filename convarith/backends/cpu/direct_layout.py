@@ -45,8 +45,8 @@ class Layout:
         if plan.flat:
             sizes = results = [1, 1, batch * sizes[2]]
             batch = 1
-            jobs = [(z, y, x._replace(count=sizes[2])) for z, y, x in jobs]
-        width = min(job[2].count for job in jobs)
+            jobs = [(z, y, x._replace(length=sizes[2])) for z, y, x in jobs]
+        width = min(job[2].length for job in jobs)
         most_rows = 1 if exact else min(blocks.rows, width) if blocks else None
         rows = choose_tile(
             path, element, width, plan.widest, plan.steps, plan.channelwise,
@@ -59,7 +59,7 @@ class Layout:
         result_step = [axis.stride if plan.transposed else 1 for axis in plan.axes]
         source_strides = strides_of(sizes, plan.channels[0] * itemsize)
         result_strides = strides_of(results, plan.channels[1] * itemsize)
-        grid = [batch, *(max(j[a].count for j in jobs) for a in range(3))]
+        grid = [batch, *(max(j[a].length for j in jobs) for a in range(3))]
         x_tiles = -(-grid[3] // rows)
         # Down a column, where a depthwise tile finds most of its rows in the nearest cache.
         strip = 1 if plan.channelwise else x_tiles
@@ -147,7 +147,7 @@ class Layout:
         ranges: dict[tuple[int, int], tuple[int, int]] = {}
         packed = 0
         for entry, job in zip(table, jobs, strict=False):
-            for field in ("start", "count", "first", "space"):
+            for field in ("start", "length", "first", "space"):
                 entry[field] = [getattr(phase, field) for phase in job]
             taps = [len(phase.taps[0]) for phase in job]
             entry["taps"] = taps
@@ -190,4 +190,4 @@ def strides_of(sizes: list[int], pixel: int) -> list[int]:
 
 def _last(phase: Phase, step: int) -> int:
     """Return the last source that a phase reads."""
-    return phase.first + (phase.count - 1) * step + (len(phase.taps[0]) - 1) * phase.space
+    return phase.first + (phase.length - 1) * step + (len(phase.taps[0]) - 1) * phase.space

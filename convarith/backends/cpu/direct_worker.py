@@ -23,7 +23,7 @@ _int = np.int64
 #: One phase of each axis (z, y, x); see phases.Phase.
 JOB = np.dtype(
     [
-        *((name, _int, 3) for name in ("start", "count", "first", "space", "taps")),
+        *((name, _int, 3) for name in ("start", "length", "first", "space", "taps")),
         ("packed", _int),  # bytes from the packed kernel's start
         ("columns", _int),  # bytes that a row of a tile writes, all panels together
         ("panel", _int),
@@ -95,7 +95,7 @@ def worker() -> int:
 
 
 @njit
-def _inside(first, space, taps, size):
+def inside(first, space, taps, size):
     """Return the range of taps whose source ``first + t*space`` lies in ``[0, size)``."""
     if first >= 0 and first + (taps - 1) * space < size:
         return 0, taps  # without dividing
@@ -109,15 +109,15 @@ def _locate(call, job, n, z, y, x_tile, place, segments, slot):
     """Fill in where a tile of a job lies; return whether there is one."""
     rows = call.rows
     u = x_tile * rows
-    if z >= job.count[0] or y >= job.count[1] or u >= job.count[2]:
+    if z >= job.length[0] or y >= job.length[1] or u >= job.length[2]:
         return False
-    u = min(u, job.count[2] - rows)  # the last tile of a row overlaps the one before
+    u = min(u, job.length[2] - rows)  # the last tile of a row overlaps the one before
     source, result = call.source_strides, call.result_strides
     z_first = job.first[0] + z * call.source_step[0]
     y_first = job.first[1] + y * call.source_step[1]
     x_first = job.first[2] + u * call.source_step[2]
-    z_start, z_stop = _inside(z_first, job.space[0], job.taps[0], call.source_size[0])
-    y_start, y_stop = _inside(y_first, job.space[1], job.taps[1], call.source_size[1])
+    z_start, z_stop = inside(z_first, job.space[0], job.taps[0], call.source_size[0])
+    y_start, y_stop = inside(y_first, job.space[1], job.taps[1], call.source_size[1])
     x_start, x_stop = 0, job.taps[2]
     width = (rows - 1) * call.source_step[2] + (job.taps[2] - 1) * job.space[2] + 1
     copied = False
@@ -125,7 +125,7 @@ def _locate(call, job, n, z, y, x_tile, place, segments, slot):
         z_stop = z_start  # nothing reaches these results
     elif x_first < 0 or x_first + width > call.source_size[2]:
         if rows == 1:
-            x_start, x_stop = _inside(x_first, job.space[2], job.taps[2], call.source_size[2])
+            x_start, x_stop = inside(x_first, job.space[2], job.taps[2], call.source_size[2])
         else:
             copied = True
     pixel = source[3]

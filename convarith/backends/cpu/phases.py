@@ -20,7 +20,7 @@ ONE = Axis(1, 1, 1, 1, 0, 0)
 
 
 class Phase(NamedTuple):
-    """Results that read the source alike: ``start + m + u*step``, for ``u < count``.
+    """Results that read the source alike: ``start + m + u*step``, for ``u < length``.
 
     Each is the sum over taps ``t`` of kernel entry ``taps[m][t]`` times source ``first +
     u*source_step + t*space``; `step` and `source_step` are the axis's. Results and sources outside
@@ -28,7 +28,7 @@ class Phase(NamedTuple):
     """
 
     start: int
-    count: int
+    length: int
     first: int
     space: int
     taps: tuple[tuple[int, ...], ...]  # for each m as many

@@ -18,16 +18,8 @@ from ..protocol import Product
 from . import launch, phases, pool
 from .blocks import PIECES_A_THREAD, SMALL_WORK
 from .finish import Finish
-from .separable_worker import (
-    CALL,
-    MOST_TAPS,
-    RESIDUE,
-    UNROLLED,
-    kernels,
-    scratch_nbytes,
-    weave,
-    worker,
-)
+from .separable_kernels import MOST_TAPS, UNROLLED, kernels, weave
+from .separable_worker import CALL, RESIDUE, scratch_nbytes, worker
 from .structure import Factors
 from .vector import ELEMENTS, Element, Path, path
 

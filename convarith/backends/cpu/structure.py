@@ -131,7 +131,7 @@ def _factors(weights: np.ndarray) -> Factors | None:
     x = np.ldexp(x, exponent).astype(weights.dtype)
     product = y.astype(wide.dtype)[:, None] * x.astype(wide.dtype)
     # Where the product itself is rounded, by half an eps at most, that much less is allowed.
-    allowed = 2 if np.finfo(wide.dtype).eps < eps else 1.5
+    allowed = 2 if wide.dtype.itemsize > weights.dtype.itemsize else 1.5
     close = np.abs(product - wide) <= allowed * eps * np.abs(wide)
     if not (close & ((product == 0) == (wide == 0))).all():
         return None

@@ -1,0 +1,200 @@
+"""What the generators of kernels share: vectors in LLVM's words, and the epilogue.
+
+A kernel is a C function of one address, that of a record of int64 arguments.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+
+from .native import BYTES, I64, offset
+from .vector import ELEMENTS, Path
+
+
+class Emitter:
+    """Generates ``rows x vectors`` of vectors from a record's arguments.
+
+    Attributes
+    ----------
+    arguments : dict
+        The record's fields, loaded.
+    rows, vectors : int
+        Of the sums that the epilogue is applied to.
+    stored : int
+        The lanes of what is masked: a vector, or half of one where `halved`.
+    mask : ir.Value
+        Which of them there are of a row's last vector.
+    """
+
+    rows: int
+    vectors: int
+    stored: int
+    mask: ir.Value
+    halved = False
+
+    def __init__(
+        self,
+        path: Path,
+        element: int,
+        builder: ir.IRBuilder,
+        record: np.dtype,
+        address: ir.Value,
+    ) -> None:
+        self.path, self.element, self.builder = path, ELEMENTS[element], builder
+        self.lanes = path.lanes(self.element)
+        self.vector = ir.VectorType(self.element.type, self.lanes)
+        self.itemsize = self.element.dtype.itemsize
+        base = builder.inttoptr(address, BYTES)
+        self.arguments = {
+            name: self._load_int(offset(builder, base, field[1]))
+            for name, field in (record.fields or {}).items()
+        }
+
+    def _load_int(self, at: ir.Value) -> ir.Value:
+        return self.builder.load(self.builder.bitcast(at, I64.as_pointer()), typ=I64)
+
+    def _pointer(self, name: str) -> ir.Value:
+        return self.builder.inttoptr(self.arguments[name], BYTES)
+
+    def _constant(self, value: float) -> ir.Constant:
+        return ir.Constant(self.vector, [self.element.type(value)] * self.lanes)
+
+    def _splat(self, scalar: ir.Value) -> ir.Value:
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.IntType(32)(0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(first, undefined, zeros)
+
+    def _first_lanes(self, count: ir.Value, lanes: int) -> ir.Value:
+        """Return the mask of the first `count` of a vector's lanes."""
+        kind = ir.VectorType(I64, lanes)
+        places = ir.Constant(kind, list(range(lanes)))
+        undefined = ir.Constant(kind, ir.Undefined)
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+        first = self.builder.insert_element(undefined, count, ir.IntType(32)(0))
+        counts = self.builder.shuffle_vector(first, undefined, zeros)
+        return self.builder.icmp_signed("<", places, counts)
+
+    def _load(self, at: ir.Value, *, last: bool = False) -> ir.Value:
+        """Load a vector; of the last one only the lanes that there are."""
+        if last:
+            return self._masked_load(at)
+        at = self.builder.bitcast(at, self.vector.as_pointer())
+        loaded = self.builder.load(at, typ=self.vector)
+        loaded.align = self.itemsize
+        return loaded
+
+    def _masked_load(self, at: ir.Value) -> ir.Value:
+        kind = ir.VectorType(self.element.type, self.stored)
+        at = self.builder.bitcast(at, kind.as_pointer())
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(kind, [at.type, ir.IntType(32), self.mask.type, kind]),
+            f"llvm.masked.load.{self._suffix(self.stored)}.p0",
+        )
+        zeros = ir.Constant(kind, [self.element.type(0)] * self.stored)
+        return self.builder.call(function, [at, ir.IntType(32)(self.itemsize), self.mask, zeros])
+
+    def _masked_store(self, value: ir.Value, at: ir.Value) -> None:
+        at = self.builder.bitcast(at, value.type.as_pointer())
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(ir.VoidType(), [value.type, at.type, ir.IntType(32), self.mask.type]),
+            f"llvm.masked.store.{self._suffix(self.stored)}.p0",
+        )
+        self.builder.call(function, [value, at, ir.IntType(32)(self.itemsize), self.mask])
+
+    def _lanes_of(self, value: ir.Value, places: list[int]) -> ir.Value:
+        """Return a vector of some lanes of another."""
+        chosen = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+        return self.builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), chosen)
+
+    def _suffix(self, lanes: int) -> str:
+        kind = "f" if self.element.floating else "i"
+        return f"v{lanes}{kind}{8 * self.itemsize}"
+
+    def _times_plus(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """Return ``a*b + c``, rounded once where the path fuses them."""
+        if not self.element.floating:
+            return self.builder.add(self.builder.mul(a, b), c)
+        if not self.path.fused:
+            return self.builder.fadd(self.builder.fmul(a, b), c)
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(self.vector, [self.vector] * 3),
+            f"llvm.fma.{self._suffix(self.lanes)}",
+        )
+        return self.builder.call(function, [a, b, c])
+
+    def _phis(self) -> list[list[ir.Value]]:
+        return [
+            [self.builder.phi(self.vector) for _ in range(self.vectors)] for _ in range(self.rows)
+        ]
+
+    # What follows the sums.
+
+    def _epilogue(self, sums: list[list[ir.Value]]) -> list[list[ir.Value]]:
+        """Return ``activation(scale*sums + bias + residual)``, each part where it is given."""
+        b = self.builder
+        zero, six = self._constant(0), self._constant(6)
+
+        def of_channels(name, combine):
+            pointer = self._pointer(name)
+            parts = [
+                self._load(offset(b, pointer, j * self.path.nbytes)) for j in range(self.vectors)
+            ]
+            return lambda i, j, value: combine(value, parts[j])
+
+        def residual():
+            return lambda i, j, value: b.fadd(value, self._load_at("residual", i, j))
+
+        def clamped(order, limit):
+            # An ordered comparison is false for NaN, which so passes.
+            return lambda: (
+                lambda i, j, value: b.select(b.fcmp_ordered(order, value, limit), limit, value)
+            )
+
+        arguments, none = self.arguments, I64(0)
+        for condition, part in (
+            (arguments["scale"], lambda: of_channels("scale", b.fmul)),
+            (arguments["bias"], lambda: of_channels("bias", b.fadd)),
+            (arguments["residual"], residual),
+            (arguments["activation"], clamped("<", zero)),
+            (b.and_(arguments["activation"], I64(2)), clamped(">", six)),
+        ):
+            sums = self._where(b.icmp_signed("!=", condition, none), sums, part)
+        return sums
+
+    def _where(self, condition, values, part) -> list[list[ir.Value]]:
+        """Return the values, changed by ``part()(i, j, value)`` where the condition holds."""
+        b = self.builder
+        before, inside, after = b.block, *(b.function.append_basic_block(n) for n in ("then", "on"))
+        b.cbranch(condition, inside, after)
+        b.position_at_end(inside)
+        change = part()
+        changed = [[change(i, j, v) for j, v in enumerate(row)] for i, row in enumerate(values)]
+        b.branch(after)
+        b.position_at_end(after)
+        result = self._phis()
+        for phis, old, new in zip(result, values, changed, strict=True):
+            for phi, value, other in zip(phis, old, new, strict=True):
+                phi.add_incoming(value, before)
+                phi.add_incoming(other, inside)
+        return result
+
+    def _at(self, name: str, i: int, j: int, half: int = 0) -> ir.Value:
+        """Return where a vector of a row lies in `c` or what is laid out as it."""
+        b = self.builder
+        row = offset(b, self._pointer(name), b.mul(self.arguments["c_row"], I64(i)))
+        if half:
+            return offset(b, row, self.arguments["c_half"])
+        return offset(b, row, j * self.path.nbytes)
+
+    def _load_at(self, name: str, i: int, j: int) -> ir.Value:
+        if not self.halved:
+            return self._load(self._at(name, i, j), last=j == self.vectors - 1)
+        both = [self._masked_load(self._at(name, i, j, half)) for half in (0, 1)]
+        places = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), list(range(self.lanes)))
+        return self.builder.shuffle_vector(*both, places)
