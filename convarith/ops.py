@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from . import backends
@@ -12,6 +16,34 @@ from .call import Call
 from .geometry import ConvGeometry
 from .padding import Padding
 from .validate import PerAxis, per_axis
+
+_remembered = functools.lru_cache(maxsize=1024)(
+    lambda make, sizes, names, values: make(*sizes, **dict(zip(names, values, strict=True)))
+)
+
+
+def _geometry(
+    make: Callable[..., ConvGeometry],
+    input_size: tuple[int, ...],
+    kernel_size: tuple[int, ...],
+    **arguments: Any,
+) -> ConvGeometry:
+    """Return ``make(input_size, kernel_size, **arguments)``, or what it returned before.
+
+    A small product would take as long as its checks. What only equals an argument seen before,
+    as 1.0 does 1, is checked by itself.
+    """
+    values = tuple(arguments.values())
+    if all(map(_plain, values)):
+        return _remembered(make, (input_size, kernel_size), tuple(arguments), values)
+    return make(input_size, kernel_size, **arguments)
+
+
+def _plain(value: Any) -> bool:
+    """Whether `value` is an integer, a word, None, or a tuple of these: equal only to its like."""
+    if type(value) is tuple:
+        return all(map(_plain, value))
+    return type(value) in (int, str, type(None))
 
 
 def conv(
@@ -102,7 +134,8 @@ def conv(
     if bare:
         x = x[None, ..., None]
     check_channels("x", x, in_channels)
-    geometry = ConvGeometry(
+    geometry = _geometry(
+        ConvGeometry,
         x.shape[1:-1],
         kernel.shape[:-2],
         strides=strides,
@@ -188,7 +221,8 @@ precision, backend
     if bare:
         y = y[None, ..., None]
     check_channels("y", y, out_channels)
-    geometry = ConvGeometry.of_transpose(
+    geometry = _geometry(
+        ConvGeometry.of_transpose,
         y.shape[1:-1],
         kernel.shape[:-2],
         output_size=output_size,
@@ -269,7 +303,8 @@ def conv_kernel_gradient(
     for name, array in (("x", x), ("g", g)):
         if array.shape[-1] == 0:
             raise ValueError(f"{name}: expected channels on the last axis, got shape {array.shape}")
-    geometry = ConvGeometry(
+    geometry = _geometry(
+        ConvGeometry,
         x.shape[1:-1],
         per_axis("kernel_size", kernel_size, x.ndim - 2, minimum=1),
         strides=strides,

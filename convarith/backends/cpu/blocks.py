@@ -8,8 +8,8 @@ from typing import NamedTuple
 from .tile import shapes
 from .vector import Element, Path
 
-#: Of the second-level cache, what the source of one piece of work may take.
-CHUNK_BYTES = 192 * 1024
+#: Of the second-level cache, what the source and the results of one piece of work may take.
+CHUNK_BYTES = 256 * 1024
 #: A thread should find at least as many pieces, so that none waits long for the last.
 PIECES_A_THREAD = 4
 #: Multiply-adds below which one thread is done before a second one has started.
@@ -88,18 +88,20 @@ def choose_pieces(
     tiles: int,
     panels: int,
     jobs: int,
-    tile_nbytes: int,
+    source_nbytes: int,
+    result_nbytes: int,
     panel_nbytes: int,
     threads: int,
     most_chunk: int,
 ) -> tuple[int, int]:
     """Return the tiles and panels of a piece: the larger operand is read once.
 
-    The smaller one is read as often as there are pieces of the larger.
+    The smaller one is read as often as there are pieces of the larger. `source_nbytes` and
+    `result_nbytes` are a tile's.
     """
     wanted = PIECES_A_THREAD * threads if threads > 1 else 1
-    kernel, source = panels * panel_nbytes, tiles * tile_nbytes
-    chunk = max(1, min(tiles, CHUNK_BYTES // max(1, tile_nbytes), most_chunk))
+    kernel, source = panels * panel_nbytes, tiles * source_nbytes
+    chunk = max(1, min(tiles, CHUNK_BYTES // (source_nbytes + result_nbytes), most_chunk))
     if kernel > source:  # a piece is a panel for as many tiles as there is room for
         group = 1
     else:

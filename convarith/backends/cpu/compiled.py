@@ -46,4 +46,4 @@ def address(signature: Any, function: Callable[..., None]) -> int:
     except Exception:  # whatever a folder that is full, foreign or read-only comes to
         made = numba.cfunc(signature)(function)
     _alive.append(made)
-    return int(made.address)
+    return made.address or 0

@@ -89,6 +89,7 @@ class Layout:
             most_panels,
             len(jobs),
             rows * source_step[2] * source_step[1] * source_strides[3],
+            rows * plan.widest * itemsize,
             plan.steps * lanes * itemsize,
             threads,
             most_chunk,

@@ -74,7 +74,7 @@ class GradientPlan:
         def cycles(shape: tuple[int, int]) -> tuple[float, int]:
             rows, wide = shape
             loads = wide + rows * (wide if self.channelwise else 1)
-            each = max(rows * wide / 2, loads / 2, 4) + loads / 8
+            each = max(rows * wide / 2, 0.6 * loads, 4) + loads / 8
             tiles = -(-length // (rows // unit * unit)) * -(-needed // wide)
             return tiles * (each * CHUNK_PIXELS + 100 + 3 * rows * wide), -rows * wide
 
@@ -247,8 +247,10 @@ class GradientLayout:
         groups = plan.swapped_groups() if plan.swapped else plan.groups_of_rows()
         work = output_rows * outputs[2] * math.prod(a.kernel for a in axes)
         threads = 1 if work * plan.depth * plan.columns * plan.groups < SMALL_WORK else threads
-        wanted = PIECES_A_THREAD * threads if threads > 1 else 1
-        each_block = -(-len(groups) // max(1, min(len(groups), -(-wanted // len(panels)))))
+        # Each piece copies its panel by itself: no more of them than keep the threads busy.
+        wanted = threads if len(panels) % threads == 0 else PIECES_A_THREAD * threads
+        blocks_a_panel = min(len(groups), -(-wanted // len(panels)))
+        each_block = -(-len(groups) // blocks_a_panel)
         rows = np.array([row for group in groups for row in group], ROWS)
         ends = np.cumsum([0] + [len(group) for group in groups])
         cuts = [*ends[:-1:each_block], ends[-1]]

@@ -16,7 +16,7 @@ import numpy as np
 from numba import carray, njit
 
 from . import compiled
-from .native import clear, copy, pointer, run_tile, take_next
+from .native import clear, copy, copy_line, pointer, run_tile, take_next
 from .tile import SEGMENT, TILE
 
 _int = np.int64
@@ -65,7 +65,7 @@ _TILE, _SEGMENT = TILE.itemsize, SEGMENT.itemsize
 
 def scratch_nbytes(chunk: int, packed: int) -> int:
     """Return the scratch of one thread: tile, segments, a packed panel."""
-    return -(-(_TILE + chunk * _SEGMENT + packed) // 64) * 64
+    return -(-(_TILE + chunk * _SEGMENT + packed) // 64) * 64 + 64
 
 
 @functools.cache
@@ -116,9 +116,15 @@ def _find_segments(call, rows, first, stop, packed, b_step, segments):
 def _pack(call, panel, first, stop, target):
     """Copy a panel of g's channels of some output rows, zeros in the lanes that it has not."""
     at = call.g + first * call.g_strides[2] + panel.b_offset
+    lines = panel.nbytes // 64
+    rest, missing = panel.nbytes - lines * 64, panel.width - panel.nbytes
     for _ in range((stop - first) * call.output[2]):
-        copy(target, at, panel.nbytes)
-        clear(target + panel.nbytes, panel.width - panel.nbytes)
+        for line in range(lines):
+            copy_line(target + line * 64, at + line * 64)
+        if rest:
+            copy(target + lines * 64, at + lines * 64, rest)
+        if missing:
+            clear(target + panel.nbytes, missing)
         target += panel.width
         at += call.g_strides[3]
 
@@ -133,7 +139,7 @@ def gradient(call_address, thread):
     tile = carray(pointer(tile_address), 1, TILE)[0]
     table = tile_address + _TILE
     segments = carray(pointer(table), call.chunk, SEGMENT)
-    packed = table + call.chunk * _SEGMENT
+    packed = tile_address + -(-(_TILE + call.chunk * _SEGMENT) // 64) * 64
     tile.segments = table
     tile.a_row = call.a_row
     tile.a_step = call.step[2] * call.x_strides[3]

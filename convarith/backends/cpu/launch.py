@@ -56,7 +56,7 @@ class Call:
     def __init__(self, worker: int, record: np.dtype, nbytes: int, /, **fields: Any) -> None:
         self.worker = worker
         self._head = -(-record.itemsize // 64) * 64 + 128
-        self._size = (self._head + nbytes) // 8 + 1
+        self._size = (self._head + nbytes) // 8 + 8
         self._at = {name: field[1] // 8 for name, field in (record.fields or {}).items()}
         self._arrays = [value for value in fields.values() if isinstance(value, np.ndarray)]
         filled = np.zeros((), record)
@@ -68,6 +68,7 @@ class Call:
     def run(self, threads: int, **fields: np.ndarray | int | None) -> None:
         """Run the worker with the call's own fields; None is 0, an array its address."""
         memory = pool.empty((self._size,), _INT)
+        memory = memory[-pool.address(memory) // 8 % 8 :]  # from the start of a cache line on
         address = pool.address(memory)
         memory[: len(self._template)] = self._template
         at = self._at

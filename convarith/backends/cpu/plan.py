@@ -59,6 +59,8 @@ class CpuPlan:
         A plan of this folder, with ``pack``, ``run`` and ``scratch``.
     structured : bool
         Whether to look for a kernel's structure, which may change the order of its sums.
+    why : str
+        Why these kernels were chosen.
     view : callable, optional
         What `inner` packs of a kernel, where that is not the kernel itself.
     """
@@ -71,9 +73,10 @@ class CpuPlan:
         inner: Any,
         *,
         structured: bool = False,
+        why: str = "",
         view: Callable[[np.ndarray], Any] | None = None,
     ) -> None:
-        self.product, self.geometry = product, geometry
+        self.product, self.geometry, self.why = product, geometry, why
         self.dtype, self.inner, self.structured, self.view = dtype, inner, structured, view
         self.computed = inner.element.dtype
         shapes = {
@@ -91,7 +94,7 @@ class CpuPlan:
         self.fused = inner.element.floating
 
     def __str__(self) -> str:
-        return f"cpu: {self.inner}"
+        return f"cpu: {self.inner}" + (f"; {self.why}" if self.why else "")
 
     def tune(self, packed: Any, batch: int, seconds: float) -> None:
         """Time this plan's blocks where it has any to choose from; see `tuning`."""
@@ -132,7 +135,8 @@ class CpuPlan:
             assert weights is not None  # or there would be no such plan
             return weights[..., None, :]
 
-        return CpuPlan(self.product, g, self.dtype, inner, view=view)
+        why = "no channel of the kernel meets another"
+        return CpuPlan(self.product, g, self.dtype, inner, view=view, why=why)
 
     @functools.cached_property
     def _separable(self) -> CpuPlan | None:
@@ -146,7 +150,8 @@ class CpuPlan:
             weights = structure.channel_weights(kernel, g.groups)
             return None if weights is None else structure.separable(weights)
 
-        return CpuPlan(self.product, g, self.dtype, inner, view=view)
+        why = "no channel of the kernel meets another, and each is rows times columns"
+        return CpuPlan(self.product, g, self.dtype, inner, view=view, why=why)
 
     def pack(self, operand: np.ndarray) -> Any:
         """Lay out the kernel, or what `inner` needs of it; g is only made contiguous."""
