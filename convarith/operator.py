@@ -83,7 +83,10 @@ class ConvOperator:
         )
         options = Options(algorithm, precision)
         core = _Core(checked, geometry, bare, backends.choose(backend), options)
-        core.prepared("forward", checked.dtype)  # refuses now what the backend cannot do
+        try:  # refuse now what the backend cannot do, here or for the transpose
+            core.prepared("forward", checked.dtype)
+        except ValueError:
+            core.prepared("transpose", checked.dtype)
         self._set(core, "forward")
 
     def _set(self, core: _Core, product: Product) -> None:

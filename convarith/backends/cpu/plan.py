@@ -11,11 +11,11 @@ import numpy as np
 
 from ...geometry import ConvGeometry
 from ..protocol import PLAIN, Epilogue, Options, Product
-from . import launch, pool, separable, structure
+from . import launch, pool, separable, structure, winograd
 from .direct import MOST_JOBS, MOST_SCRATCH, DirectPlan
 from .finish import NOTHING, Finish
 from .gradient import GradientPlan
-from .vector import element_of, path
+from .vector import Element, element_of, path
 
 
 def plan(
@@ -28,6 +28,10 @@ def plan(
     if element is None or not _within_reach(geometry):
         return None
     if product == "kernel_gradient":
+        if options.algorithm == "winograd":
+            raise ValueError(
+                "algorithm: expected None or 'direct' for a kernel gradient, got 'winograd'"
+            )
         inner: Any = GradientPlan(path(), element, geometry)
     else:
         inner = DirectPlan(path(), element, geometry, product)
@@ -35,7 +39,37 @@ def plan(
             return None
     if inner.scratch(1) > MOST_SCRATCH * launch.allowed():
         return None
-    return CpuPlan(product, geometry, dtype, inner, structured=options.algorithm is None)
+    why = ""
+    if product != "kernel_gradient":
+        chosen, why = _chosen(product, geometry, element, options.algorithm)
+        inner = chosen or inner
+    structured = options.algorithm is None
+    return CpuPlan(product, geometry, dtype, inner, structured=structured, why=why)
+
+
+def _chosen(
+    product: Product, geometry: ConvGeometry, element: Element, algorithm: str | None
+) -> tuple[winograd.WinogradPlan | None, str]:
+    """Return the plan by Winograd, or None for direct, and why."""
+    arguments = geometry, product, element, path()
+    possible = winograd.applies(*arguments)
+    if algorithm == "winograd" and not possible:
+        raise ValueError(
+            "algorithm: expected None or 'direct' here, got 'winograd', which takes floats, two "
+            "axes, one group, no dilations, 3 x 3 (or 2 x 2) taps at stride 1, or a transposed "
+            "convolution with 2 or 3 taps a stride, and on both sides the channels of a vector "
+            f"({path().lanes(element)}) to {winograd.MOST_CHANNELS}"
+        )
+    if algorithm is not None:
+        why = f"algorithm={algorithm!r} was asked for"
+    elif winograd.preferred(*arguments):
+        why = "Winograd saves enough products for these sizes and channels"
+    elif possible:
+        why = "Winograd would save too little for these sizes and channels"
+    else:
+        return None, ""
+    made = algorithm == "winograd" or (algorithm is None and winograd.preferred(*arguments))
+    return (winograd.WinogradPlan(path(), element, geometry, product) if made else None), why
 
 
 def _within_reach(geometry: ConvGeometry) -> bool:

@@ -1,0 +1,408 @@
+"""Winograd's algorithm for 3 x 3 taps, and for the 2 x 2 and 3 x 3 taps of transposed phases.
+
+Squares of m x m results take n*n = (m + r - 1)^2 products a pair of channels instead of m*m*r*r:
+2.25 times fewer for F(2, 3), 4 times for F(4, 3), 1.8 to 2.6 times for F(2, 2) to F(4, 2)
+(A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", arXiv:1509.09308). A
+transposed convolution with a kernel of r*s taps and stride s is s*s stride-1 convolutions with
+r x r taps each, one a phase.
+
+Rounding: on random data the largest error, relative to the largest ``|W| |x|``, is below that of
+direct for F(2, r) and F(3, 2), and about twice as large for F(4, r), on the points in
+`cook_toom.POINTS`. For any data it is, with the growth of `cook_toom.Algorithm` (36 to 752),
+
+    |error| <= (channels + STEPS) * eps * growth * sum over channels of max |g| * max |d|
+
+where g are the taps and d the sources of the whole square: the products mix its results. In the
+same way an Inf or NaN of the source may spread to all results of its square, and sources within a
+factor of 1000 of the largest number may overflow. A kernel that is not finite, or too large to be
+transformed, is left to direct, since zeros in the padding would meet infinities.
+
+The order of every sum is the geometry's and the path's: blocks and threads change no bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from ...axis import Axis
+from ...geometry import ConvGeometry
+from ..protocol import Product
+from . import cook_toom, launch, phases, pool, winograd_transforms
+from .blocks import PIECES_A_THREAD, SMALL_WORK, choose_tile
+from .direct import MOST_JOBS, DirectPlan
+from .direct import Packed as DirectPacked
+from .finish import Finish
+from .phases import Phase
+from .tile import DENSE
+from .tile import kernel as tile_kernel
+from .vector import ELEMENTS, Element, Path
+from .winograd_transforms import PRODUCTS, SOURCES, TAPS, TRANSFORM
+from .winograd_worker import CALL, JOB, PACK, PANEL, pack_worker, scratch_nbytes, worker
+
+#: What is rounded besides the sum over channels: coefficients and steps, on two axes, both ways.
+STEPS = 32
+#: More channels than this would need megabytes of scratch for a single square.
+MOST_CHANNELS = 4096
+#: Vectors of a panel: with as many rows as there are registers for, the machine's peak.
+VECTORS = 2
+#: What V and M of a block may take, if that is as much as FEW_SQUARES do.
+BLOCK_BYTES = 3 * 2**18
+#: Fewer squares a block would read the kernel too often, fewer panels transform V too often.
+FEW_SQUARES = 10
+FEW_PANELS = 2
+#: No run by direct of a kernel that is not finite takes more scratch a thread.
+DIRECT_SCRATCH = 2**21
+
+#: Cycles a vector and product that the transforms take, and the calls of tiles; measured.
+TRANSFORM_CYCLES = 5
+TILE_CYCLES = 3
+#: Bytes of the kernel that come from memory in a cycle.
+BYTES_A_CYCLE = 4
+#: What Winograd must promise to gain to be preferred.
+GAIN = 1.2
+
+
+def applies(geometry: ConvGeometry, product: Product, element: Element, path: Path) -> bool:
+    """Whether a `WinogradPlan` can be made."""
+    channels = geometry.in_channels, geometry.out_channels
+    return (
+        element.floating
+        and product in ("forward", "transpose")
+        and geometry.rank == 2
+        and geometry.groups == 1
+        and geometry.dilations == (1, 1)
+        and _taps(geometry, product) in (2, 3)
+        and min(channels) >= path.lanes(element)
+        and max(channels) <= MOST_CHANNELS
+        and math.prod(geometry.strides) <= MOST_JOBS
+    )
+
+
+def preferred(geometry: ConvGeometry, product: Product, element: Element, path: Path) -> bool:
+    """Whether Winograd is the faster one; a batch of one image decides for all."""
+    if not applies(geometry, product, element, path):
+        return False
+    sizes = _Sizes.of(geometry, product, path.lanes(element))
+    fewest = min(_cycles(sizes, m, element) for m in _choices(sizes.r))
+    return GAIN * fewest < _direct_cycles(sizes, element)
+
+
+def _taps(geometry: ConvGeometry, product: Product) -> int:
+    """Return r where each phase has r x r taps, 0 where they differ."""
+    counts = set()
+    for axis in geometry.axes:
+        step = axis.stride if product == "transpose" else 1
+        counts.add(axis.kernel // step if axis.kernel % step == 0 else 0)
+        if product == "forward" and axis.stride > 1:
+            return 0
+    return counts.pop() if len(counts) == 1 else 0
+
+
+def _choices(r: int) -> list[int]:
+    return [m for m, taps in cook_toom.POINTS if taps == r]
+
+
+def _phases(axis: Axis, product: Product) -> list[Phase]:
+    if product == "transpose":
+        return phases.transposed(axis, merge=False)
+    return phases.forward(axis)
+
+
+class _Sizes(NamedTuple):
+    """What decides how long a product takes: its taps, channels, vectors, and results."""
+
+    r: int
+    source: int
+    result: int
+    lanes: int
+    counts: list[tuple[int, int]]  # of each job
+
+    @classmethod
+    def of(cls, geometry: ConvGeometry, product: Product, lanes: int) -> _Sizes:
+        channels = geometry.in_channels, geometry.out_channels
+        counts = [[phase.length for phase in _phases(a, product)] for a in geometry.axes]
+        return cls(
+            _taps(geometry, product),
+            *(channels[::-1] if product == "transpose" else channels),
+            lanes,
+            [(y, x) for y, x in itertools.product(*counts)],
+        )
+
+
+def _cycles(sizes: _Sizes, m: int, element: Element) -> float:
+    """Estimate the cycles of F(m, r): what is computed, or the reading of the kernel."""
+    products = (m + sizes.r - 1) ** 2
+    squares = sum(math.prod(-(-count // m) for count in counts) for counts in sizes.counts)
+    into, out_of = (-(-c // sizes.lanes) for c in (sizes.source, sizes.result))
+    each = out_of * (sizes.source / 2 + TILE_CYCLES) + (into + out_of) * TRANSFORM_CYCLES
+    kernel = len(sizes.counts) * sizes.source * sizes.result * element.dtype.itemsize
+    return products * max(squares * each, kernel / BYTES_A_CYCLE)
+
+
+def _direct_cycles(sizes: _Sizes, element: Element) -> float:
+    taps = sizes.r**2
+    results = sum(math.prod(counts) for counts in sizes.counts)
+    each = -(-sizes.result // sizes.lanes) * (taps * sizes.source / 2 + TILE_CYCLES)
+    kernel = len(sizes.counts) * sizes.source * sizes.result * element.dtype.itemsize
+    return max(results * each, taps * kernel / BYTES_A_CYCLE)
+
+
+class Packed(NamedTuple):
+    """A transformed kernel as ``[job][panel][product][depth][lane]``, or direct's of it."""
+
+    panels: np.ndarray | None
+    direct: DirectPacked | None = None
+
+
+class WinogradPlan:
+    """``W x`` or ``W^T y`` by squares; see `winograd_worker`.
+
+    Parameters
+    ----------
+    m : int, optional
+        Of F(m, r); the default is what takes the fewest cycles.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        element: Element,
+        geometry: ConvGeometry,
+        product: Product,
+        m: int | None = None,
+    ) -> None:
+        self.path, self.element, self.geometry, self.product = path, element, geometry, product
+        self.transposed = product == "transpose"
+        self.lanes = path.lanes(element)
+        sizes = _Sizes.of(geometry, product, self.lanes)
+        self.channels = sizes.source, sizes.result
+        m = m or min(_choices(sizes.r), key=lambda m: _cycles(sizes, m, element))
+        self.algorithm = cook_toom.algorithm(m, sizes.r)
+        self.axes = geometry.axes
+        self.jobs = list(itertools.product(*(_phases(axis, product) for axis in self.axes)))
+        self.squares = [[-(-phase.length // m) for phase in job] for job in self.jobs]
+        self.columns = self._columns()
+        #: Entries of one job's packed kernel, whose panels may overlap.
+        self.job_entries = self.algorithm.n**2 * sizes.source * sum(b - a for a, b in self.columns)
+        gain = max(sum(map(abs, row)) for row in self.algorithm.kernel) ** 2
+        self.limit = float(np.finfo(element.dtype).max) / max(1.0, float(gain))
+        self._layouts: dict[tuple[int, int], Layout] = {}
+
+    def _columns(self) -> list[tuple[int, int]]:
+        """Return the range of columns of each panel, all of them whole vectors."""
+        columns = self.channels[1]
+        result = []
+        for start in range(0, columns, VECTORS * self.lanes):
+            wide = min(VECTORS, -(-(columns - start) // self.lanes)) * self.lanes
+            start = min(start, columns - wide)
+            result.append((start, start + wide))
+        return result
+
+    def panels(self, rows: int) -> np.ndarray:
+        """Return the table of panels for tiles of `rows`; 0 where no tile is run."""
+        depth, itemsize = self.channels[0], self.element.dtype.itemsize
+        index = ELEMENTS.index(self.element)
+        panels = []
+        at = 0
+        for start, stop in self.columns:
+            vectors = (stop - start) // self.lanes
+            kernel = tile_kernel(self.path, index, rows, vectors, DENSE) if rows else 0
+            panels.append((at, start * itemsize, kernel, vectors * self.path.nbytes))
+            at += self.algorithm.n**2 * depth * vectors * self.path.nbytes
+        return np.array(panels, PANEL)
+
+    def transform(self, kind: int) -> int:
+        """Return the address of a transform."""
+        index = ELEMENTS.index(self.element)
+        return winograd_transforms.kernel(self.path, index, *self.algorithm[:2], kind)
+
+    def __str__(self) -> str:
+        kind = "transposed" if self.transposed else "forward"
+        layout = self.layout(1, launch.allowed())
+        return (
+            f"winograd F({self.algorithm.m}, {self.algorithm.r}), {kind}: {len(self.jobs)} jobs "
+            f"of {self.algorithm.n**2} products, blocks of {layout.block} squares in tiles of "
+            f"{layout.rows} x {VECTORS} vectors of {self.path.nbytes} bytes ({self.path.name}), "
+            f"{layout.scratch_nbytes // 1024} KiB of scratch in all"
+        )
+
+    def layout(self, batch: int, threads: int) -> Layout:
+        """Return the tables for a batch and a number of threads, made once each."""
+        key = (batch, threads)
+        found = self._layouts.get(key)
+        if found is None:
+            if len(self._layouts) > 64:
+                self._layouts.clear()
+            found = self._layouts[key] = Layout(self, *key)
+        return found
+
+    @cached_property
+    def direct(self) -> DirectPlan:
+        """The plan for kernels that are not finite."""
+        return DirectPlan(self.path, self.element, self.geometry, self.product)
+
+    def pack(self, kernel: np.ndarray) -> Packed:
+        """Transform the kernel and lay it out in panels, or leave it to direct."""
+        with np.errstate(all="ignore"):
+            taps = self._taps(kernel.astype(self.element.dtype, copy=False))
+            if not (-self.limit < taps.min(initial=0) and taps.max(initial=0) < self.limit):
+                return Packed(None, self.direct.pack(kernel))
+        itemsize, (source, result) = self.element.dtype.itemsize, self.channels
+        packed = _aligned(len(self.jobs) * self.job_entries, self.element.dtype)
+        units = len(self.jobs) * len(self.columns)
+        threads = min(units, 1 if packed.size < SMALL_WORK else launch.allowed())
+        each = -(-TRANSFORM.itemsize // 64) * 64
+        call = launch.Call(
+            pack_worker(),
+            PACK,
+            each * threads,
+            r=self.algorithm.r,
+            depth=source,
+            tap=source * result * itemsize,
+            vector=self.path.nbytes,
+            of_taps=self.transform(TAPS),
+            panels=self.panels(0),
+            panel_count=len(self.columns),
+            job_nbytes=self.job_entries * itemsize,
+            units=units,
+            scratch_nbytes=each,
+        )
+        call.run(threads, taps=taps, packed=packed)
+        return Packed(packed)
+
+    def _taps(self, kernel: np.ndarray) -> np.ndarray:
+        """Return each job's taps as ``[job][y][x][channel][column]``, zeros where it has none."""
+        r = self.algorithm.r
+        if self.transposed:
+            kernel = np.swapaxes(kernel, 2, 3)
+        if [(y.taps[0], x.taps[0]) for y, x in self.jobs] == [(tuple(range(r)),) * 2]:
+            return np.ascontiguousarray(kernel)[None]
+        taps = np.zeros((len(self.jobs), r, r, *self.channels), kernel.dtype)
+        for target, (y, x) in zip(taps, self.jobs, strict=True):
+            target[: len(y.taps[0]), : len(x.taps[0])] = kernel[np.ix_(y.taps[0], x.taps[0])]
+        return taps
+
+    def scratch(self, batch: int) -> int:
+        """Return the bytes that a run allocates besides its result, by direct where it may."""
+        threads = launch.allowed()
+        return max(self.layout(batch, threads).scratch_nbytes, threads * DIRECT_SCRATCH)
+
+    def run(self, source: np.ndarray, packed: Packed, out: np.ndarray, finish: Finish) -> None:
+        """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
+        if packed.direct is not None:
+            self.direct.run(source, packed.direct, out, finish)
+            return
+        layout = self.layout(len(source), launch.allowed())
+        if layout.call is not None:
+            layout.call.run(
+                layout.threads,
+                source=source,
+                packed=packed.panels,
+                out=out,
+                scale=finish.scale,
+                bias=finish.bias,
+                residual=finish.residual,
+                activation=finish.activation,
+            )
+
+
+class Layout:
+    """What a worker is called with for one size of batch, and the tables it points to."""
+
+    def __init__(self, plan: WinogradPlan, batch: int, threads: int) -> None:
+        m, n, itemsize = plan.algorithm.m, plan.algorithm.n, plan.element.dtype.itemsize
+        depth, width = plan.channels
+        pixel, panel = depth * itemsize, VECTORS * plan.path.nbytes
+        squares = [batch * math.prod(each) for each in plan.squares]
+        self.block = self.rows = self.scratch_nbytes = 0
+        self.call: launch.Call | None = None
+        if not sum(squares):
+            return  # every job has results, or none has
+        work = sum(squares) * n * n * depth * width
+        threads = 1 if work < SMALL_WORK else threads
+        blocks, groups = self._cut(plan, min(squares), n * n * (pixel + panel), threads)
+        # A panel is in the first-level cache for all of a block, whose tiles overlap least.
+        self.block, least = -(-max(squares) // blocks), min(squares) // blocks
+        self.rows = choose_tile(
+            plan.path, plan.element, self.block, width, depth, False,
+            min(VECTORS, width // plan.lanes), least,
+        ).rows  # fmt: skip
+        # Products a power of two apart would share few sets of the first-level cache.
+        v_product, m_product = self.block * pixel + 64, self.block * panel + 64
+        each = scratch_nbytes(n * n, pixel, panel, v_product, m_product)
+        jobs, panels = self._jobs(plan), plan.panels(self.rows)
+        units = len(jobs) * blocks * groups
+        self.threads = min(threads, units)
+        self.scratch_nbytes = each * self.threads
+        sizes = [axis.output if plan.transposed else axis.size for axis in plan.axes]
+        results = [axis.size if plan.transposed else axis.output for axis in plan.axes]
+        self.call = launch.Call(
+            worker(),
+            CALL,
+            self.scratch_nbytes,
+            source_size=sizes,
+            source_strides=_strides(sizes, pixel),
+            result_strides=_strides(results, width * itemsize),
+            result_step=[axis.stride if plan.transposed else 1 for axis in plan.axes],
+            batch=batch,
+            m=m,
+            n=n,
+            itemsize=itemsize,
+            vector=plan.path.nbytes,
+            depth=depth,
+            rows=self.rows,
+            of_sources=plan.transform(SOURCES),
+            of_products=plan.transform(PRODUCTS),
+            jobs=jobs,
+            job_count=len(jobs),
+            panels=panels,
+            panel_count=len(panels),
+            blocks=blocks,
+            groups=groups,
+            units=units,
+            v_product=v_product,
+            m_product=m_product,
+            panel_nbytes=panel,
+            scratch_nbytes=each,
+        )
+
+    @staticmethod
+    def _cut(plan: WinogradPlan, squares: int, nbytes: int, threads: int) -> tuple[int, int]:
+        """Return how many blocks a job has, of `nbytes` a square, and how many groups of panels."""
+        most = max(FEW_SQUARES, BLOCK_BYTES // nbytes)
+        blocks, groups = -(-squares // most), 1
+        if threads > 1:
+            wanted = -(-PIECES_A_THREAD * threads // len(plan.jobs))
+            blocks = max(blocks, min(wanted, squares // FEW_SQUARES))
+            groups = min(-(-wanted // blocks), max(1, len(plan.columns) // FEW_PANELS))
+        return blocks, groups
+
+    @staticmethod
+    def _jobs(plan: WinogradPlan) -> np.ndarray:
+        table = np.zeros(len(plan.jobs), JOB)
+        entries = zip(table, plan.jobs, plan.squares, strict=True)
+        for place, (entry, job, squares) in enumerate(entries):
+            entry["start"] = [phase.start for phase in job]
+            entry["count"] = [phase.length for phase in job]
+            entry["first"] = [phase.first if phase.taps[0] else 0 for phase in job]
+            entry["squares"] = squares
+            entry["packed"] = place * plan.job_entries * plan.element.dtype.itemsize
+        return table
+
+
+def _strides(sizes: list[int], pixel: int) -> list[int]:
+    """Return the bytes between neighbours along (n, y, x) of an array (n, y, x, c)."""
+    y, x = sizes
+    return [y * x * pixel, x * pixel, pixel]
+
+
+def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
+    """Return an uninitialised array that begins with a cache line, outside of the pool."""
+    memory = np.empty(size + 64 // dtype.itemsize, dtype)
+    start = -pool.address(memory) % 64 // dtype.itemsize
+    return memory[start : start + size]

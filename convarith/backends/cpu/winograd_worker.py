@@ -1,0 +1,264 @@
+"""The workers of Winograd's algorithm: transformed sources times transformed taps, transformed.
+
+A *square* is m x m results of one job (a phase of each axis) and the n x n sources that they
+read. A piece of work is a block of squares times a group of the packed kernel's panels. Its
+sources are transformed to V, laid out ``[product][square][channel]``; each of the n*n products is
+a multiplication by tiles, for a panel M, laid out ``[product][square][lane]``; and M is
+transformed to results. V and M stay in the thread's own scratch, most of it in the second-level
+cache, and threads wait for each other nowhere: where a block has more than one group, each
+transforms the sources anew.
+
+A window that leaves the source is copied with zeros around it first, and results of which some
+lie outside are staged.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numba import carray, njit
+
+from . import compiled
+from .native import clear, copy, pointer, run_tile, take_next
+from .tile import SEGMENT, TILE
+from .winograd_transforms import TRANSFORM
+
+_int = np.int64
+
+#: One phase of each axis (y, x); see phases.Phase.
+JOB = np.dtype(
+    [
+        *((name, _int, 2) for name in ("start", "count", "first", "squares")),
+        ("packed", _int),  # bytes from the packed kernel's start
+    ]
+)
+#: Columns of results, in whole vectors; the last panel may overlap the one before.
+PANEL = np.dtype(
+    [
+        (name, _int)
+        for name in (
+            *("b_offset", "c_offset"),  # bytes from the job's kernel, and from a result's pixel
+            "kernel",  # address of the tile kernel
+            "nbytes",
+        )
+    ]
+)
+#: What a worker is called with. Strides are in bytes, over (n, y, x).
+CALL = np.dtype(
+    [
+        *((name, _int) for name in ("counter", "source", "packed", "out")),
+        *((name, _int) for name in ("scale", "bias", "residual", "activation")),
+        ("source_size", _int, 2),
+        ("source_strides", _int, 3),
+        ("result_strides", _int, 3),
+        ("result_step", _int, 2),
+        *((name, _int) for name in ("batch", "m", "n", "itemsize", "vector", "depth", "rows")),
+        *((name, _int) for name in ("of_sources", "of_products")),  # addresses of the transforms
+        *((name, _int) for name in ("jobs", "job_count", "panels", "panel_count")),
+        *((name, _int) for name in ("blocks", "groups", "units")),
+        *((name, _int) for name in ("v_product", "m_product", "panel_nbytes")),
+        *((name, _int) for name in ("scratch", "scratch_nbytes")),
+    ]
+)
+#: What the packing worker is called with.
+PACK = np.dtype(
+    [
+        *((name, _int) for name in ("counter", "taps", "packed", "r", "depth", "tap", "vector")),
+        *((name, _int) for name in ("of_taps", "panels", "panel_count", "job_nbytes", "units")),
+        *((name, _int) for name in ("scratch", "scratch_nbytes")),
+    ]
+)
+_TILE, _SEGMENT, _TRANSFORM = TILE.itemsize, SEGMENT.itemsize, TRANSFORM.itemsize
+_HEAD = -(-(_TILE + _SEGMENT + _TRANSFORM) // 64) * 64
+
+
+def scratch_nbytes(products: int, pixel: int, panel: int, v_product: int, m_product: int) -> int:
+    """Return the scratch of one thread: records, a window, two squares of results, M, V."""
+    window = -(-products * pixel // 64) * 64
+    return _HEAD + window + products * (2 * panel + m_product + v_product)
+
+
+@functools.cache
+def worker() -> int:
+    """Return the address of the worker, compiled on first use."""
+    return compiled.address(compiled.WORKER, winograd)
+
+
+@functools.cache
+def pack_worker() -> int:
+    """Return the address of the worker that transforms kernels, compiled on first use."""
+    return compiled.address(compiled.WORKER, pack)
+
+
+@njit
+def _transform_sources(call, job, first, stop, v, transform, transform_address, window):
+    """Transform the sources of squares to V."""
+    n, pixel, line = call.n, call.source_strides[2], call.source_strides[1]
+    height, width = call.source_size[0], call.source_size[1]
+    transform.product = call.v_product
+    transform.pixel = pixel
+    transform.last = pixel - call.vector
+    for square in range(first, stop):
+        rest, square_x = divmod(square, job.squares[1])
+        image, square_y = divmod(rest, job.squares[0])
+        y = job.first[0] + square_y * call.m
+        x = job.first[1] + square_x * call.m
+        at = call.source + image * call.source_strides[0] + y * line + x * pixel
+        transform.window = at
+        transform.row = line
+        if y < 0 or y + n > height or x < 0 or x + n > width:
+            before = min(max(-x, 0), n)
+            behind = min(max(x + n - width, 0), n - before)
+            inside = (n - before - behind) * pixel
+            for row in range(n):
+                target = window + row * n * pixel
+                if y + row < 0 or y + row >= height or inside == 0:
+                    clear(target, n * pixel)
+                    continue
+                clear(target, before * pixel)
+                copy(target + before * pixel, at + row * line + before * pixel, inside)
+                clear(target + before * pixel + inside, behind * pixel)
+            transform.window = window
+            transform.row = n * pixel
+        transform.products = v
+        run_tile(call.of_sources, transform_address)
+        v += pixel
+
+
+@njit
+def _multiply(call, b, panel, squares, v, products, tile, tile_address):
+    """Multiply V by a panel of the kernel."""
+    tile.a_row = call.source_strides[2]
+    tile.b_step = panel.nbytes
+    tile.c_row = panel.nbytes
+    for _ in range(call.n * call.n):
+        tile.b = b
+        square = 0
+        while square < squares:
+            at = min(square, squares - call.rows)  # the last tile overlaps the one before
+            tile.a = v + at * tile.a_row
+            tile.c = products + at * tile.c_row
+            run_tile(panel.kernel, tile_address)
+            square += call.rows
+        b += call.depth * panel.nbytes
+        v += call.v_product
+        products += call.m_product
+
+
+@njit
+def _transform_products(
+    call, job, panel, first, stop, products, transform, transform_address, staged
+):
+    """Transform the products of squares and a panel to results."""
+    m, nbytes = call.m, panel.nbytes
+    line, pixel = call.result_strides[1], call.result_strides[2]
+    row, step = line * call.result_step[0], pixel * call.result_step[1]
+    transform.product = call.m_product
+    transform.last = nbytes - call.vector
+    transform.scale = call.scale + panel.c_offset if call.scale else 0
+    transform.bias = call.bias + panel.c_offset if call.bias else 0
+    for square in range(first, stop):
+        rest, square_x = divmod(square, job.squares[1])
+        image, square_y = divmod(rest, job.squares[0])
+        height = min(m, job.count[0] - square_y * m)
+        width = min(m, job.count[1] - square_x * m)
+        at = image * call.result_strides[0] + panel.c_offset
+        at += job.start[0] * line + square_y * m * row
+        at += job.start[1] * pixel + square_x * m * step
+        transform.products = products
+        products += nbytes
+        if height == m and width == m:
+            transform.window = call.out + at
+            transform.row = row
+            transform.pixel = step
+            transform.residual = call.residual + at if call.residual else 0
+            run_tile(call.of_products, transform_address)
+            continue
+        transform.window = staged
+        transform.row = m * nbytes
+        transform.pixel = nbytes
+        transform.residual = 0
+        if call.residual:
+            transform.residual = staged + m * m * nbytes
+            for y in range(height):
+                for x in range(width):
+                    target = transform.residual + (y * m + x) * nbytes
+                    copy(target, call.residual + at + y * row + x * step, nbytes)
+        run_tile(call.of_products, transform_address)
+        for y in range(height):
+            for x in range(width):
+                copy(call.out + at + y * row + x * step, staged + (y * m + x) * nbytes, nbytes)
+
+
+def winograd(call_address, thread):
+    """Take pieces of work until there are none left."""
+    call = carray(pointer(call_address), 1, CALL)[0]
+    jobs = carray(pointer(call.jobs), call.job_count, JOB)
+    panels = carray(pointer(call.panels), call.panel_count, PANEL)
+    scratch = call.scratch + thread * call.scratch_nbytes
+    tile = carray(pointer(scratch), 1, TILE)[0]
+    segment = carray(pointer(scratch + _TILE), 1, SEGMENT)[0]
+    transform_address = scratch + _TILE + _SEGMENT
+    transform = carray(pointer(transform_address), 1, TRANSFORM)[0]
+    n2 = call.n * call.n
+    window = scratch + _HEAD
+    staged = window + (n2 * call.source_strides[2] + 63) // 64 * 64
+    products = staged + 2 * n2 * call.panel_nbytes
+    v = products + n2 * call.m_product
+    segment.a_offset = 0
+    segment.b_offset = 0
+    tile.a_step = call.itemsize
+    tile.segments = scratch + _TILE
+    tile.count = 1
+    tile.length = call.depth
+    tile.lanes = call.vector // call.itemsize
+    tile.accumulate = 0
+    tile.scale = 0
+    tile.bias = 0
+    tile.residual = 0
+    tile.activation = 0
+    transform.activation = call.activation
+    while True:
+        unit = take_next(call.counter)
+        if unit >= call.units:
+            return
+        rest, group = divmod(unit, call.groups)
+        job_index, block = divmod(rest, call.blocks)
+        job = jobs[job_index]
+        squares = call.batch * job.squares[0] * job.squares[1]
+        first = squares * block // call.blocks
+        stop = squares * (block + 1) // call.blocks
+        _transform_sources(call, job, first, stop, v, transform, transform_address, window)
+        for p in range(
+            call.panel_count * group // call.groups, call.panel_count * (group + 1) // call.groups
+        ):
+            b = call.packed + job.packed + panels[p].b_offset
+            _multiply(call, b, panels[p], stop - first, v, products, tile, scratch)
+            _transform_products(
+                call, job, panels[p], first, stop, products, transform, transform_address, staged
+            )
+
+
+def pack(call_address, thread):
+    """Transform the taps of one panel of one job after the other."""
+    call = carray(pointer(call_address), 1, PACK)[0]
+    panels = carray(pointer(call.panels), call.panel_count, PANEL)
+    transform_address = call.scratch + thread * call.scratch_nbytes
+    transform = carray(pointer(transform_address), 1, TRANSFORM)[0]
+    transform.pixel = call.tap
+    transform.row = call.r * call.tap
+    while True:
+        unit = take_next(call.counter)
+        if unit >= call.units:
+            return
+        job, p = divmod(unit, call.panel_count)
+        panel = panels[p]
+        transform.product = call.depth * panel.nbytes
+        transform.last = panel.nbytes - call.vector
+        transform.window = call.taps + job * call.r * transform.row + panel.c_offset
+        transform.products = call.packed + job * call.job_nbytes + panel.b_offset
+        for _ in range(call.depth):
+            run_tile(call.of_taps, transform_address)
+            transform.window += call.tap // call.depth
+            transform.products += panel.nbytes
