@@ -63,9 +63,9 @@ def _chosen(
     if algorithm is not None:
         why = f"algorithm={algorithm!r} was asked for"
     elif winograd.preferred(*arguments):
-        why = "Winograd saves enough products for these sizes and channels"
+        why = "it saves enough products for these sizes and channels"
     elif possible:
-        why = "Winograd would save too little for these sizes and channels"
+        why = "saving products would not pay for these sizes and channels"
     else:
         return None, ""
     made = algorithm == "winograd" or (algorithm is None and winograd.preferred(*arguments))

@@ -196,9 +196,10 @@ class WinogradPlan:
     def _columns(self) -> list[tuple[int, int]]:
         """Return the range of columns of each panel, all of them whole vectors."""
         columns = self.channels[1]
+        most = min(VECTORS, columns // self.lanes)  # 17 columns are two overlapping vectors
         result = []
-        for start in range(0, columns, VECTORS * self.lanes):
-            wide = min(VECTORS, -(-(columns - start) // self.lanes)) * self.lanes
+        for start in range(0, columns, most * self.lanes):
+            wide = min(most, -(-(columns - start) // self.lanes)) * self.lanes
             start = min(start, columns - wide)
             result.append((start, start + wide))
         return result
