@@ -36,6 +36,22 @@ def backend(request):
     forget_plans()
 
 
+def pytest_collection_modifyitems(config, items):
+    """Run on the narrower vector paths the laws alone, not the frameworks once more."""
+    laws = {f"test_{name}" for name in ("products", "epilogue", "operator", "bilinear")}
+    laws.add("test_tile_edges")
+    narrower = tuple(BACKENDS[2:])
+    kept = [
+        item
+        for item in items
+        if item.path.stem in laws
+        or getattr(item, "callspec", None) is None
+        or item.callspec.params.get("backend") not in narrower
+    ]
+    config.hook.pytest_deselected(items=list(set(items) - set(kept)))
+    items[:] = kept
+
+
 def forget_plans():
     """Drop what was planned on another vector path."""
     vector.path.cache_clear()

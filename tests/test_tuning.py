@@ -13,7 +13,7 @@ from convarith import ConvOperator
 CODE = """
 import sys, numpy as np
 from convarith import ConvOperator
-op = ConvOperator(np.ones((3, 3, 20, 40), np.float32), (12, 30), padding=1)
+op = ConvOperator(np.ones((3, 3, 20, 40), np.float32), (12, 30), padding=1, algorithm="direct")
 x = np.random.default_rng(0).standard_normal((1, 12, 30, 20)).astype(np.float32)
 before = op(x)
 if "tune" in sys.argv:

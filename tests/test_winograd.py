@@ -1,10 +1,11 @@
 """Winograd on the CPU: exact matrices, results within its bound, and where it is not used."""
 
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from convarith import ConvGeometry, ConvOperator, conv, set_num_threads
@@ -51,24 +52,23 @@ def cases(draw):
     path = draw(st.sampled_from(PATHS))
     element = FLOATS[draw(st.sampled_from(sorted(FLOATS)))]
     lanes = path.lanes(element)
-    channels = st.sampled_from(
-        [lanes, lanes + 1, 2 * lanes - 1, 2 * lanes, 2 * lanes + 1, 3 * lanes]
-    )
+    edges = {n for k in (1, 2, 3) for n in (k * lanes - 1, k * lanes, k * lanes + 1)}
+    channels = st.sampled_from([n for n in (*sorted(edges), 21, 64, 65) if n >= lanes])
     product = draw(st.sampled_from(["forward", "transpose"]))
     stride = draw(st.integers(1, 3)) if product == "transpose" else 1
     r = draw(st.sampled_from([2, 3]))
-    pads = st.integers(-1, 4)
-    size = [draw(st.integers(r * stride + 2, 14)), draw(st.integers(r * stride + 2, 17))]
+    pads, sizes = st.integers(-2, 4), st.integers(1, 17)
     geometry = ConvGeometry(
-        size,
+        (draw(sizes), draw(sizes)),
         r * stride,
         strides=stride,
         padding=[(draw(pads), draw(pads)) for _ in range(2)],
         in_channels=draw(channels),
         out_channels=draw(channels),
     )
+    assume(0 not in geometry.output_size)
     m = draw(st.sampled_from([m for m, taps in cook_toom.POINTS if taps == r]))
-    return path, element, geometry, product, m, draw(st.integers(1, 3)), draw(st.booleans())
+    return path, element, geometry, product, m, draw(st.integers(0, 3))
 
 
 def arrays(geometry, product, batch, dtype, seed=0):
@@ -89,25 +89,58 @@ def correlate(product, geometry, x, kernel):
     return plan.run(x.astype(float), plan.pack(kernel.astype(float)), None, PLAIN)
 
 
-@settings(max_examples=150)
-@given(case=cases())
-def test_results_epilogue_and_guards(case):
-    path, element, geometry, product, m, batch, finished = case
+@settings(max_examples=200)
+@given(case=cases(), data=st.data())
+def test_results_epilogue_and_guards(case, data):
+    path, element, geometry, product, m, batch = case
     assert winograd.applies(geometry, product, element, path)
     plan = winograd.WinogradPlan(path, element, geometry, product, m)
     x, kernel, residual = arrays(geometry, product, batch, element.dtype)
-    scale, bias = residual[0, 0, 0] * 2, residual[0, 0, 0] - 1
-    finish = Finish(scale.copy(), bias.copy(), residual, 1) if finished else Finish()
-    exact = correlate(product, geometry, x, kernel)
-    largest = correlate(product, geometry, np.abs(x), np.abs(kernel)).max()
-    if finished:
-        largest = largest * np.abs(scale).max() + np.abs(bias).max() + np.abs(residual).max()
-        exact = np.maximum(exact * scale + bias + residual, 0)
-    guarded, out = Guarded(x), Guarded(np.zeros_like(residual), guard=Guarded.WRITE)
-    plan.run(guarded.array, plan.pack(kernel), out.array, finish)
+    scale, bias, _ = np.random.default_rng(1).standard_normal((3, residual.shape[-1]))
+    parts = {"scale": scale, "bias": bias, "residual": residual}
+    given_parts = data.draw(st.sets(st.sampled_from(sorted(parts))))
+    parts = {name: Guarded(parts[name].astype(element.dtype)) for name in given_parts}
+    activation = data.draw(st.integers(0, 2))
+    values = {name: part.array.astype(float) for name, part in parts.items()}
+    magnitudes = {name: np.abs(value) for name, value in values.items()}
+
+    def finished(result, scale=1, bias=0, residual=0):
+        return result * scale + bias + residual
+
+    exact = finished(correlate(product, geometry, x, kernel), **values)
+    exact = np.clip(exact, 0 if activation else -np.inf, 6 if activation == 2 else np.inf)
+    largest = correlate(product, geometry, np.abs(x), np.abs(kernel)).max(initial=0)
+    largest = np.max(finished(np.full(exact.shape, largest), **magnitudes), initial=0)
+    guarded, packed = Guarded(x), plan.pack(Guarded(kernel).array)
+    out = Guarded(np.zeros_like(residual), guard=Guarded.WRITE)
+    finish = Finish(**{name: part.array for name, part in parts.items()}, activation=activation)
+    plan.run(guarded.array, packed, out.array, finish)
     out.assert_untouched(inside=False)
     eps = float(np.finfo(element.dtype).eps)
-    assert np.abs(out.array - exact).max() <= 8 * eps * largest
+    assert np.max(np.abs(out.array - exact), initial=0) <= 16 * eps * largest
+
+
+@given(st.sampled_from(list(cook_toom.POINTS)), st.integers(0, 2**32), st.floats(0, 3))
+@settings(max_examples=50)
+def test_the_bound(mr, seed, spread):
+    """Numbers of very different sizes in a square err within the bound that is stated."""
+    m, r = mr
+    path, element, n = PATHS[0], FLOATS["float32"], m + r - 1
+    size, channels = 2 * m + r - 1, path.lanes(element)
+    geometry = ConvGeometry((size, size), r, in_channels=channels, out_channels=channels)
+    x, kernel, out = arrays(geometry, "forward", 1, element.dtype, seed)
+    rng = np.random.default_rng(seed + 1)
+    x *= np.exp(spread * rng.standard_normal(x.shape))
+    kernel *= np.exp(spread * rng.standard_normal(kernel.shape))
+    plan = winograd.WinogradPlan(path, element, geometry, "forward", m)
+    plan.run(x, plan.pack(kernel), out, Finish())
+    error = np.abs(out - correlate("forward", geometry, x, kernel))[0]
+    worst = (channels + winograd.STEPS) * 2.0**-23 * float(plan.algorithm.growth)
+    for y, x_ in np.ndindex(2, 2):
+        square = np.s_[m * y : m * (y + 1), m * x_ : m * (x_ + 1)]
+        window = x[0, m * y : m * y + n, m * x_ : m * x_ + n]
+        allowed = np.abs(window).max((0, 1)) @ np.abs(kernel).max((0, 1)).astype(float)
+        assert (error[square] <= worst * allowed).all()
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -142,6 +175,72 @@ def test_a_kernel_that_is_not_finite_goes_to_direct(value):
     direct = conv(x, kernel, padding=1, algorithm="direct", backend="cpu")
     np.testing.assert_array_equal(ours, direct)
     assert np.isfinite(ours[0, 0]).all(), "a tap in the padding contributed"
+
+
+def test_what_is_not_finite_stays_in_its_square():
+    path, element = PATHS[0], FLOATS["float32"]
+    geometry = ConvGeometry((24, 24), 3, padding=1, in_channels=32, out_channels=32)
+    plan = winograd.WinogradPlan(path, element, geometry, "forward", 4)
+    x, kernel, out = arrays(geometry, "forward", 1, element.dtype)
+    packed, clean = plan.pack(kernel), np.empty_like(out)
+    plan.run(x, packed, clean, Finish(activation=2))
+    x[0, 9, 9, 5] = np.nan  # a source of the square of results from 8 to 11 alone
+    plan.run(x, packed, out, Finish(activation=2))
+    assert np.isnan(out[0, 8:11, 8:11]).all(), "NaN passes an activation"
+    out[0, 8:12, 8:12] = clean[0, 8:12, 8:12]
+    np.testing.assert_array_equal(out, clean)
+
+
+def test_the_choice_of_m():
+    def chosen(size, channels):
+        geometry = ConvGeometry(size, 3, padding=1, in_channels=channels, out_channels=channels)
+        arguments = vector.PATHS["avx512"], FLOATS["float32"]
+        assert winograd.preferred(geometry, "forward", arguments[1], arguments[0])
+        return winograd.WinogradPlan(*arguments, geometry, "forward").algorithm.m
+
+    assert chosen((80, 120), 64) == chosen((20, 30), 256) == 4
+    assert chosen((10, 15), 512) == 2, "a kernel of 36 products would be read for 12 squares"
+
+
+@pytest.mark.parametrize(
+    "product, size, channels, kernel",
+    [
+        ("forward", (23, 30), (64, 80), 3),
+        ("forward", (12, 9), (192, 208), 3),  # a large kernel: two calls
+        ("transpose", (14, 13), (65, 33), 4),  # few squares
+    ],
+)
+def test_neither_threads_nor_batches_nor_callers_change_a_bit(product, size, channels, kernel):
+    path, element = PATHS[0], FLOATS["float32"]
+    geometry = ConvGeometry(
+        size,
+        kernel,
+        strides=kernel - 2 if product == "transpose" else 1,
+        padding=1,
+        in_channels=channels[0],
+        out_channels=channels[1],
+    )
+    plan = winograd.WinogradPlan(path, element, geometry, product)
+    x, kernel, out = arrays(geometry, product, 3, element.dtype)
+
+    def result(source):
+        made = np.full((len(source), *out.shape[1:]), np.nan, np.float32)
+        plan.run(source, packed, made, Finish())
+        return made
+
+    try:
+        results, singles = [], []
+        for threads in (1, 2, 3, 8):
+            set_num_threads(threads)
+            packed = plan.pack(kernel)
+            results.append(result(x))
+            singles.append(np.concatenate([result(x[i : i + 1]) for i in range(3)]))
+        with ThreadPoolExecutor(4) as callers:
+            results += callers.map(result, [x] * 16)
+    finally:
+        set_num_threads(None)
+    for other in results + singles:
+        np.testing.assert_array_equal(other, results[0])
 
 
 def test_threads_and_batches_change_no_bit():

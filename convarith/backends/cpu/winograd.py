@@ -33,7 +33,7 @@ from ...axis import Axis
 from ...geometry import ConvGeometry
 from ..protocol import Product
 from . import cook_toom, launch, phases, pool, winograd_transforms
-from .blocks import PIECES_A_THREAD, SMALL_WORK, choose_tile
+from .blocks import SMALL_WORK
 from .direct import MOST_JOBS, DirectPlan
 from .direct import Packed as DirectPacked
 from .finish import Finish
@@ -41,30 +41,29 @@ from .phases import Phase
 from .tile import DENSE
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS, Element, Path
-from .winograd_transforms import PRODUCTS, SOURCES, TAPS, TRANSFORM
-from .winograd_worker import CALL, JOB, PACK, PANEL, pack_worker, scratch_nbytes, worker
+from .winograd_layout import VECTORS, Layout
+from .winograd_transforms import TAPS, TRANSFORM
+from .winograd_worker import PACK, PANEL, pack_worker
 
 #: What is rounded besides the sum over channels: coefficients and steps, on two axes, both ways.
 STEPS = 32
 #: More channels than this would need megabytes of scratch for a single square.
 MOST_CHANNELS = 4096
-#: Vectors of a panel: with as many rows as there are registers for, the machine's peak.
-VECTORS = 2
-#: What V and M of a block may take, if that is as much as FEW_SQUARES do.
-BLOCK_BYTES = 3 * 2**18
-#: Fewer squares a block would read the kernel too often, fewer panels transform V too often.
-FEW_SQUARES = 10
-FEW_PANELS = 2
 #: No run by direct of a kernel that is not finite takes more scratch a thread.
 DIRECT_SCRATCH = 2**21
 
-#: Cycles a vector and product that the transforms take, and the calls of tiles; measured.
+#: Cycles a vector and product that the transforms take, and the calls of tiles; cycles that are
+#: lost once, and the rows a tile needs to be worth its time. All measured.
 TRANSFORM_CYCLES = 5
 TILE_CYCLES = 3
-#: Bytes of the kernel that come from memory in a cycle.
-BYTES_A_CYCLE = 4
+START_CYCLES = 8000
+LEAST_SQUARES = 4
+#: Bytes of a kernel that a thread's cache keeps, and that are read of the others in a cycle in
+#: which nothing is computed; measured.
+KEPT_BYTES = 2**20
+BYTES_A_CYCLE = 11
 #: What Winograd must promise to gain to be preferred.
-GAIN = 1.2
+GAIN = 1.1
 
 
 def applies(geometry: ConvGeometry, product: Product, element: Element, path: Path) -> bool:
@@ -135,21 +134,27 @@ class _Sizes(NamedTuple):
 
 
 def _cycles(sizes: _Sizes, m: int, element: Element) -> float:
-    """Estimate the cycles of F(m, r): what is computed, or the reading of the kernel."""
+    """Estimate the cycles of F(m, r), with those of reading the kernel that are not hidden."""
     products = (m + sizes.r - 1) ** 2
-    squares = sum(math.prod(-(-count // m) for count in counts) for counts in sizes.counts)
+    # A tile of fewer rows would take as long.
+    squares = sum(
+        max(LEAST_SQUARES, math.prod(-(-count // m) for count in counts)) for counts in sizes.counts
+    )
     into, out_of = (-(-c // sizes.lanes) for c in (sizes.source, sizes.result))
     each = out_of * (sizes.source / 2 + TILE_CYCLES) + (into + out_of) * TRANSFORM_CYCLES
-    kernel = len(sizes.counts) * sizes.source * sizes.result * element.dtype.itemsize
-    return products * max(squares * each, kernel / BYTES_A_CYCLE)
+    return START_CYCLES + products * squares * each + _read_cycles(sizes, products, element)
 
 
 def _direct_cycles(sizes: _Sizes, element: Element) -> float:
     taps = sizes.r**2
     results = sum(math.prod(counts) for counts in sizes.counts)
     each = -(-sizes.result // sizes.lanes) * (taps * sizes.source / 2 + TILE_CYCLES)
-    kernel = len(sizes.counts) * sizes.source * sizes.result * element.dtype.itemsize
-    return max(results * each, taps * kernel / BYTES_A_CYCLE)
+    return results * each + _read_cycles(sizes, taps, element)
+
+
+def _read_cycles(sizes: _Sizes, products: int, element: Element) -> float:
+    entries = len(sizes.counts) * products * sizes.source * sizes.result
+    return max(0, entries * element.dtype.itemsize - KEPT_BYTES) / BYTES_A_CYCLE
 
 
 class Packed(NamedTuple):
@@ -298,108 +303,15 @@ class WinogradPlan:
         if packed.direct is not None:
             self.direct.run(source, packed.direct, out, finish)
             return
-        layout = self.layout(len(source), launch.allowed())
-        if layout.call is not None:
-            layout.call.run(
-                layout.threads,
-                source=source,
-                packed=packed.panels,
-                out=out,
-                scale=finish.scale,
-                bias=finish.bias,
-                residual=finish.residual,
-                activation=finish.activation,
-            )
-
-
-class Layout:
-    """What a worker is called with for one size of batch, and the tables it points to."""
-
-    def __init__(self, plan: WinogradPlan, batch: int, threads: int) -> None:
-        m, n, itemsize = plan.algorithm.m, plan.algorithm.n, plan.element.dtype.itemsize
-        depth, width = plan.channels
-        pixel, panel = depth * itemsize, VECTORS * plan.path.nbytes
-        squares = [batch * math.prod(each) for each in plan.squares]
-        self.block = self.rows = self.scratch_nbytes = 0
-        self.call: launch.Call | None = None
-        if not sum(squares):
-            return  # every job has results, or none has
-        work = sum(squares) * n * n * depth * width
-        threads = 1 if work < SMALL_WORK else threads
-        blocks, groups = self._cut(plan, min(squares), n * n * (pixel + panel), threads)
-        # A panel is in the first-level cache for all of a block, whose tiles overlap least.
-        self.block, least = -(-max(squares) // blocks), min(squares) // blocks
-        self.rows = choose_tile(
-            plan.path, plan.element, self.block, width, depth, False,
-            min(VECTORS, width // plan.lanes), least,
-        ).rows  # fmt: skip
-        # Products a power of two apart would share few sets of the first-level cache.
-        v_product, m_product = self.block * pixel + 64, self.block * panel + 64
-        each = scratch_nbytes(n * n, pixel, panel, v_product, m_product)
-        jobs, panels = self._jobs(plan), plan.panels(self.rows)
-        units = len(jobs) * blocks * groups
-        self.threads = min(threads, units)
-        self.scratch_nbytes = each * self.threads
-        sizes = [axis.output if plan.transposed else axis.size for axis in plan.axes]
-        results = [axis.size if plan.transposed else axis.output for axis in plan.axes]
-        self.call = launch.Call(
-            worker(),
-            CALL,
-            self.scratch_nbytes,
-            source_size=sizes,
-            source_strides=_strides(sizes, pixel),
-            result_strides=_strides(results, width * itemsize),
-            result_step=[axis.stride if plan.transposed else 1 for axis in plan.axes],
-            batch=batch,
-            m=m,
-            n=n,
-            itemsize=itemsize,
-            vector=plan.path.nbytes,
-            depth=depth,
-            rows=self.rows,
-            of_sources=plan.transform(SOURCES),
-            of_products=plan.transform(PRODUCTS),
-            jobs=jobs,
-            job_count=len(jobs),
-            panels=panels,
-            panel_count=len(panels),
-            blocks=blocks,
-            groups=groups,
-            units=units,
-            v_product=v_product,
-            m_product=m_product,
-            panel_nbytes=panel,
-            scratch_nbytes=each,
+        self.layout(len(source), launch.allowed()).run(
+            source=source,
+            packed=packed.panels,
+            out=out,
+            scale=finish.scale,
+            bias=finish.bias,
+            residual=finish.residual,
+            activation=finish.activation,
         )
-
-    @staticmethod
-    def _cut(plan: WinogradPlan, squares: int, nbytes: int, threads: int) -> tuple[int, int]:
-        """Return how many blocks a job has, of `nbytes` a square, and how many groups of panels."""
-        most = max(FEW_SQUARES, BLOCK_BYTES // nbytes)
-        blocks, groups = -(-squares // most), 1
-        if threads > 1:
-            wanted = -(-PIECES_A_THREAD * threads // len(plan.jobs))
-            blocks = max(blocks, min(wanted, squares // FEW_SQUARES))
-            groups = min(-(-wanted // blocks), max(1, len(plan.columns) // FEW_PANELS))
-        return blocks, groups
-
-    @staticmethod
-    def _jobs(plan: WinogradPlan) -> np.ndarray:
-        table = np.zeros(len(plan.jobs), JOB)
-        entries = zip(table, plan.jobs, plan.squares, strict=True)
-        for place, (entry, job, squares) in enumerate(entries):
-            entry["start"] = [phase.start for phase in job]
-            entry["count"] = [phase.length for phase in job]
-            entry["first"] = [phase.first if phase.taps[0] else 0 for phase in job]
-            entry["squares"] = squares
-            entry["packed"] = place * plan.job_entries * plan.element.dtype.itemsize
-        return table
-
-
-def _strides(sizes: list[int], pixel: int) -> list[int]:
-    """Return the bytes between neighbours along (n, y, x) of an array (n, y, x, c)."""
-    y, x = sizes
-    return [y * x * pixel, x * pixel, pixel]
 
 
 def _aligned(size: int, dtype: np.dtype) -> np.ndarray:

@@ -14,11 +14,11 @@ import functools
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import compiled, cook_toom
-from .native import BYTES, I64, offset
+from .emitter import Emitter
+from .native import I64, offset
 from .vector import ELEMENTS, PATHS, Path
 
 #: What a transform is called with, by address; steps and offsets are in bytes.
@@ -39,7 +39,6 @@ TRANSFORM = np.dtype(
         )
     ]
 )
-
 
 #: What is transformed.
 TAPS, SOURCES, PRODUCTS = 0, 1, 2
@@ -69,8 +68,8 @@ def emit(typing, path, element, m, r, kind, arguments):
     return signature, generate
 
 
-class _Transform:
-    """The generator of one transform."""
+class _Transform(Emitter):
+    """The generator of one transform; what is finished at a time are the m pixels of a row."""
 
     def __init__(
         self,
@@ -82,19 +81,14 @@ class _Transform:
         builder: ir.IRBuilder,
         arguments: ir.Value,
     ) -> None:
-        self.path, self.element, self.builder = path, ELEMENTS[element], builder
-        self.lanes = path.lanes(self.element)
-        self.vector = ir.VectorType(self.element.type, self.lanes)
-        # Taps are transformed in float64, so that they are rounded once.
-        self.computed = ir.DoubleType() if kind == TAPS else self.element.type
+        super().__init__(path, element, builder, TRANSFORM, arguments)
+        self.rows, self.vectors = m, 1
         self.algorithm = cook_toom.algorithm(m, r)
-        base = builder.inttoptr(arguments, BYTES)
-        self.arguments = {
-            name: builder.load(
-                builder.bitcast(offset(builder, base, field[1]), I64.as_pointer()), typ=I64
-            )
-            for name, field in (TRANSFORM.fields or {}).items()
-        }
+        self.in_memory, self.alignment = self.vector, self.itemsize
+        if kind == TAPS:  # in float64, so that they are rounded once
+            self.element = next(e for e in ELEMENTS if e.dtype == np.float64)
+            self.itemsize = self.element.dtype.itemsize
+            self.vector = ir.VectorType(self.element.type, self.lanes)
         self._over_channels((self._taps, self._sources, self._results)[kind])
 
     def _over_channels(self, body) -> None:
@@ -136,44 +130,42 @@ class _Transform:
             for x in range(n)
         ]
         for y in range(self.algorithm.m):
+            self.row = y
             row = self._times(matrix, [column[y] for column in columns])
-            for x, value in enumerate(self._finished(y, row)):
+            for x, (value,) in enumerate(self._epilogue([[value] for value in row])):
                 self._store(value, self._in_window("window", y, x))
 
     # Where vectors lie.
 
-    def _at(self, name: str) -> ir.Value:
-        pointer = self.builder.inttoptr(self.arguments[name], BYTES)
-        return offset(self.builder, pointer, self.channel)
+    def _pointer(self, name: str) -> ir.Value:
+        return offset(self.builder, super()._pointer(name), self.channel)
 
     def _in_window(self, name: str, y: int, x: int) -> ir.Value:
         b, arguments = self.builder, self.arguments
-        row = offset(b, self._at(name), b.mul(arguments["row"], I64(y)))
+        row = offset(b, self._pointer(name), b.mul(arguments["row"], I64(y)))
         return offset(b, row, b.mul(arguments["pixel"], I64(x)))
 
     def _product(self, y: int, x: int) -> ir.Value:
         place = self.builder.mul(self.arguments["product"], I64(y * self.algorithm.n + x))
-        return offset(self.builder, self._at("products"), place)
+        return offset(self.builder, self._pointer("products"), place)
 
-    def _load(self, at: ir.Value) -> ir.Value:
-        at = self.builder.bitcast(at, self.vector.as_pointer())
-        loaded = self.builder.load(at, typ=self.vector)
-        loaded.align = self.element.dtype.itemsize
-        if self.computed != self.element.type:
-            return self.builder.fpext(loaded, ir.VectorType(self.computed, self.lanes))
-        return loaded
+    def _load(self, at: ir.Value, *, last: bool = False) -> ir.Value:
+        at = self.builder.bitcast(at, self.in_memory.as_pointer())
+        loaded = self.builder.load(at, typ=self.in_memory)
+        loaded.align = self.alignment
+        wider = self.vector != self.in_memory
+        return self.builder.fpext(loaded, self.vector) if wider else loaded
+
+    def _load_at(self, name: str, i: int, j: int) -> ir.Value:
+        return self._load(self._in_window(name, self.row, i))
 
     def _store(self, value: ir.Value, at: ir.Value) -> None:
-        if self.computed != self.element.type:
-            value = self.builder.fptrunc(value, self.vector)
-        at = self.builder.bitcast(at, self.vector.as_pointer())
-        self.builder.store(value, at).align = self.element.dtype.itemsize
+        if value.type != self.in_memory:
+            value = self.builder.fptrunc(value, self.in_memory)
+        at = self.builder.bitcast(at, self.in_memory.as_pointer())
+        self.builder.store(value, at).align = self.alignment
 
     # What is computed of them.
-
-    def _constant(self, value: float) -> ir.Constant:
-        kind = ir.VectorType(self.computed, self.lanes)
-        return ir.Constant(kind, [self.computed(value)] * self.lanes)
 
     def _times(self, matrix: cook_toom.Matrix, values: list[ir.Value]) -> list[ir.Value]:
         return cook_toom.program(matrix).run(values, self._sum)
@@ -188,62 +180,5 @@ class _Transform:
             if abs(coefficient) == 1:
                 result = (b.fadd if coefficient == 1 else b.fsub)(result, value)
             else:
-                result = self._plus(result, self._constant(float(coefficient)), value)
-        return result
-
-    def _plus(self, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
-        """Return ``a*b + total``, rounded once where the path fuses them."""
-        if not self.path.fused:
-            return self.builder.fadd(self.builder.fmul(a, b), total)
-        function = cgutils.get_or_insert_function(
-            self.builder.module,
-            ir.FunctionType(total.type, [total.type] * 3),
-            f"llvm.fma.v{self.lanes}f{64 if self.computed == ir.DoubleType() else 32}",
-        )
-        return self.builder.call(function, [a, b, total])
-
-    def _finished(self, y: int, row: list[ir.Value]) -> list[ir.Value]:
-        """Return ``activation(scale*row + bias + residual)``, each part where it is given."""
-        b, arguments = self.builder, self.arguments
-
-        def of_channels(name, combine):
-            part = self._load(self._at(name))
-            return lambda x, value: combine(value, part)
-
-        def clamped(order, limit):
-            # An ordered comparison is false for NaN, which so passes.
-            return lambda x, value: b.select(b.fcmp_ordered(order, value, limit), limit, value)
-
-        parts = [
-            (arguments["scale"], lambda: of_channels("scale", b.fmul)),
-            (arguments["bias"], lambda: of_channels("bias", b.fadd)),
-            (
-                arguments["residual"],
-                lambda: (
-                    lambda x, value: b.fadd(value, self._load(self._in_window("residual", y, x)))
-                ),
-            ),
-            (arguments["activation"], lambda: clamped("<", self._constant(0))),
-            (b.and_(arguments["activation"], I64(2)), lambda: clamped(">", self._constant(6))),
-        ]
-        for condition, part in parts:
-            row = self._where(b.icmp_signed("!=", condition, I64(0)), row, part)
-        return row
-
-    def _where(self, condition: ir.Value, values: list[ir.Value], part) -> list[ir.Value]:
-        """Return the values, changed by ``part()(place, value)`` where the condition holds."""
-        b = self.builder
-        before, inside, after = b.block, *(b.function.append_basic_block(n) for n in ("then", "on"))
-        b.cbranch(condition, inside, after)
-        b.position_at_end(inside)
-        change = part()
-        changed = [change(place, value) for place, value in enumerate(values)]
-        b.branch(after)
-        b.position_at_end(after)
-        result = []
-        for value, other in zip(values, changed, strict=True):
-            phi = b.phi(self.vector)
-            phi.add_incoming(value, before)
-            phi.add_incoming(other, inside)
-            result.append(phi)
+                result = self._times_plus(self._constant(float(coefficient)), value, result)
         return result

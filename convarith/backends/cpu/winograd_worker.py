@@ -1,15 +1,17 @@
 """The workers of Winograd's algorithm: transformed sources times transformed taps, transformed.
 
 A *square* is m x m results of one job (a phase of each axis) and the n x n sources that they
-read. A piece of work is a block of squares times a group of the packed kernel's panels. Its
-sources are transformed to V, laid out ``[product][square][channel]``; each of the n*n products is
-a multiplication by tiles, for a panel M, laid out ``[product][square][lane]``; and M is
-transformed to results. V and M stay in the thread's own scratch, most of it in the second-level
-cache, and threads wait for each other nowhere: where a block has more than one group, each
-transforms the sources anew.
+read. A block of squares is transformed to V, laid out ``[product][square][channel]``; each of the
+n*n products is a multiplication by tiles, for a panel of the packed kernel M, laid out
+``[product][square][lane]``; and M is transformed to results.
+
+A piece of work is all of that for one block, V and M being the thread's own. Where there are few
+squares, or the kernel is so large that it should be read once rather than once a block, two calls
+share the work of some blocks, and V: in the first one a piece is some squares of a block, in the
+second one a panel of it.
 
 A window that leaves the source is copied with zeros around it first, and results of which some
-lie outside are staged.
+lie outside are staged. The last panel may overlap the one before: what both write is the same.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ from .tile import SEGMENT, TILE
 from .winograd_transforms import TRANSFORM
 
 _int = np.int64
+
+#: What a call does.
+ALL, FIRST_HALF, SECOND_HALF = 0, 1, 2
 
 #: One phase of each axis (y, x); see phases.Phase.
 JOB = np.dtype(
@@ -56,7 +61,8 @@ CALL = np.dtype(
         *((name, _int) for name in ("batch", "m", "n", "itemsize", "vector", "depth", "rows")),
         *((name, _int) for name in ("of_sources", "of_products")),  # addresses of the transforms
         *((name, _int) for name in ("jobs", "job_count", "panels", "panel_count")),
-        *((name, _int) for name in ("blocks", "groups", "units")),
+        *((name, _int) for name in ("part", "blocks", "first_block", "block_count", "pieces")),
+        *((name, _int) for name in ("shared", "shared_nbytes")),  # V of each block
         *((name, _int) for name in ("v_product", "m_product", "panel_nbytes")),
         *((name, _int) for name in ("scratch", "scratch_nbytes")),
     ]
@@ -205,7 +211,7 @@ def winograd(call_address, thread):
     window = scratch + _HEAD
     staged = window + (n2 * call.source_strides[2] + 63) // 64 * 64
     products = staged + 2 * n2 * call.panel_nbytes
-    v = products + n2 * call.m_product
+    own = products + n2 * call.m_product
     segment.a_offset = 0
     segment.b_offset = 0
     tile.a_step = call.itemsize
@@ -221,22 +227,38 @@ def winograd(call_address, thread):
     transform.activation = call.activation
     while True:
         unit = take_next(call.counter)
-        if unit >= call.units:
+        piece, place = divmod(unit, call.block_count)  # pieces of one panel side by side
+        if piece >= call.pieces:
             return
-        rest, group = divmod(unit, call.groups)
-        job_index, block = divmod(rest, call.blocks)
+        job_index, block = divmod(call.first_block + place, call.blocks)
         job = jobs[job_index]
         squares = call.batch * job.squares[0] * job.squares[1]
         first = squares * block // call.blocks
-        stop = squares * (block + 1) // call.blocks
-        _transform_sources(call, job, first, stop, v, transform, transform_address, window)
-        for p in range(
-            call.panel_count * group // call.groups, call.panel_count * (group + 1) // call.groups
-        ):
+        squares = squares * (block + 1) // call.blocks - first
+        v = own if call.part == ALL else call.shared + place * call.shared_nbytes
+        if call.part != SECOND_HALF:
+            start = squares * piece // call.pieces
+            stop = squares * (piece + 1) // call.pieces
+            at = v + start * call.source_strides[2]
+            _transform_sources(
+                call, job, first + start, first + stop, at, transform, transform_address, window
+            )
+        if call.part == FIRST_HALF:
+            continue
+        panel_stop = call.panel_count if call.part == ALL else piece + 1
+        for p in range(piece, panel_stop):
             b = call.packed + job.packed + panels[p].b_offset
-            _multiply(call, b, panels[p], stop - first, v, products, tile, scratch)
+            _multiply(call, b, panels[p], squares, v, products, tile, scratch)
             _transform_products(
-                call, job, panels[p], first, stop, products, transform, transform_address, staged
+                call,
+                job,
+                panels[p],
+                first,
+                first + squares,
+                products,
+                transform,
+                transform_address,
+                staged,
             )
 
 

@@ -1,0 +1,147 @@
+"""How Winograd's squares are cut into blocks, and what its worker is called with."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import launch, pool
+from .blocks import PIECES_A_THREAD, SMALL_WORK, choose_tile
+from .winograd_transforms import PRODUCTS, SOURCES
+from .winograd_worker import (
+    ALL,
+    CALL,
+    FIRST_HALF,
+    JOB,
+    SECOND_HALF,
+    scratch_nbytes,
+    worker,
+)
+
+if TYPE_CHECKING:
+    from .winograd import WinogradPlan
+
+#: Vectors of a panel: with as many rows as there are registers for, the machine's peak.
+VECTORS = 2
+#: Fewer squares a block would read the kernel too often.
+FEW_SQUARES = 10
+#: A larger kernel of one job is not kept in a thread's cache. Smaller blocks then gain little.
+LARGE_KERNEL = 2**22
+#: What V and M of a block may take, if that is as much as FEW_SQUARES do; with a large kernel.
+BLOCK_BYTES = 3 * 2**18
+LARGE_BLOCK_BYTES = 2**21
+#: What V of all blocks of a call may take that threads share.
+SHARED_BYTES = 2**22
+
+
+class Layout:
+    """What a worker is called with for one size of batch, and the tables it points to."""
+
+    def __init__(self, plan: WinogradPlan, batch: int, threads: int) -> None:
+        m, n, itemsize = plan.algorithm.m, plan.algorithm.n, plan.element.dtype.itemsize
+        depth, width = plan.channels
+        pixel, panel = depth * itemsize, VECTORS * plan.path.nbytes
+        squares = [batch * math.prod(each) for each in plan.squares]
+        self.block = self.rows = self.scratch_nbytes = 0
+        self.calls: list[tuple[int, dict[str, int]]] = []
+        self.shared = 0
+        if not sum(squares):
+            return  # every job has results, or none has
+        work = sum(squares) * n * n * depth * width
+        threads = 1 if work < SMALL_WORK else threads
+        jobs = self._jobs(plan)
+        large = plan.job_entries * itemsize > LARGE_KERNEL
+        most = (LARGE_BLOCK_BYTES if large else BLOCK_BYTES) // (n * n * (pixel + panel))
+        blocks = -(-min(squares) // max(FEW_SQUARES, most))
+        wanted = -(-PIECES_A_THREAD * threads // len(jobs))
+        together = large or min(squares) < FEW_SQUARES * wanted // 2
+        if threads > 1:
+            pieces = len(plan.columns) if together else 1
+            blocks = max(blocks, min(-(-wanted // pieces), min(squares) // FEW_SQUARES))
+        # A panel is in the first-level cache for all of a block, whose tiles overlap least.
+        self.block, least = -(-max(squares) // blocks), min(squares) // blocks
+        vectors = (plan.columns[0][1] - plan.columns[0][0]) // plan.lanes
+        self.rows = choose_tile(
+            plan.path, plan.element, self.block, width, depth, False, vectors, least
+        ).rows
+        # Products a power of two apart would share few sets of the first-level cache.
+        v_product, m_product = self.block * pixel + 64, self.block * panel + 64
+        panels = plan.panels(self.rows)
+        shared = 0
+        if threads > 1 and together:
+            shared = n * n * v_product
+            span = max(1, min(len(jobs) * blocks, SHARED_BYTES // shared))
+            self.shared = span * shared
+            for first in range(0, len(jobs) * blocks, span):
+                count = min(span, len(jobs) * blocks - first)
+                for part, pieces in (
+                    (FIRST_HALF, min(least, -(-PIECES_A_THREAD * threads // count))),
+                    (SECOND_HALF, len(panels)),
+                ):
+                    self._add(threads, part, first, count, pieces)
+        else:
+            self._add(threads, ALL, 0, len(jobs) * blocks, 1)
+        each = scratch_nbytes(n * n, pixel, panel, 0 if shared else v_product, m_product)
+        threads = max(threads for threads, _ in self.calls)
+        self.scratch_nbytes = each * threads + self.shared
+        sizes = [axis.output if plan.transposed else axis.size for axis in plan.axes]
+        results = [axis.size if plan.transposed else axis.output for axis in plan.axes]
+        self.call = launch.Call(
+            worker(),
+            CALL,
+            each * threads,
+            source_size=sizes,
+            source_strides=_strides(sizes, pixel),
+            result_strides=_strides(results, width * itemsize),
+            result_step=[axis.stride if plan.transposed else 1 for axis in plan.axes],
+            batch=batch,
+            m=m,
+            n=n,
+            itemsize=itemsize,
+            vector=plan.path.nbytes,
+            depth=depth,
+            rows=self.rows,
+            of_sources=plan.transform(SOURCES),
+            of_products=plan.transform(PRODUCTS),
+            jobs=jobs,
+            job_count=len(jobs),
+            panels=panels,
+            panel_count=len(panels),
+            blocks=blocks,
+            shared_nbytes=shared,
+            v_product=v_product,
+            m_product=m_product,
+            panel_nbytes=panel,
+            scratch_nbytes=each,
+        )
+
+    def _add(self, threads: int, part: int, first: int, count: int, pieces: int) -> None:
+        """Add a call for `count` blocks of all jobs from `first` on."""
+        fields = {"part": part, "first_block": first, "block_count": count, "pieces": pieces}
+        self.calls.append((min(threads, count * pieces), fields))
+
+    def run(self, **arrays: np.ndarray | int | None) -> None:
+        """Run the calls on these arrays, one after the other."""
+        shared = pool.empty((self.shared // 8,), np.dtype(np.int64)) if self.shared else None
+        for threads, fields in self.calls:
+            self.call.run(threads, shared=shared, **fields, **arrays)
+
+    @staticmethod
+    def _jobs(plan: WinogradPlan) -> np.ndarray:
+        table = np.zeros(len(plan.jobs), JOB)
+        entries = zip(table, plan.jobs, plan.squares, strict=True)
+        for place, (entry, job, squares) in enumerate(entries):
+            entry["start"] = [phase.start for phase in job]
+            entry["count"] = [phase.length for phase in job]
+            entry["first"] = [phase.first if phase.taps[0] else 0 for phase in job]
+            entry["squares"] = squares
+            entry["packed"] = place * plan.job_entries * plan.element.dtype.itemsize
+        return table
+
+
+def _strides(sizes: list[int], pixel: int) -> list[int]:
+    """Return the bytes between neighbours along (n, y, x) of an array (n, y, x, c)."""
+    y, x = sizes
+    return [y * x * pixel, x * pixel, pixel]
