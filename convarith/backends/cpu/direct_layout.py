@@ -169,7 +169,13 @@ class Layout:
                             (group * count + panel) * steps * lanes * itemsize,
                             at,
                             tile_kernel(
-                                plan.path, element, self.rows, vectors, plan.kind, together
+                                plan.path,
+                                element,
+                                self.rows,
+                                vectors,
+                                plan.kind,
+                                together,
+                                partial=wide % vector > 0,
                             ),
                             wide - (vectors - 1) * vector,
                             wide * itemsize,

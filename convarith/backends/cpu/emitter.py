@@ -25,7 +25,7 @@ class Emitter:
     stored : int
         The lanes of what is masked: a vector, or half of one where `halved`.
     mask : ir.Value
-        Which of them there are of a row's last vector.
+        Which of them there are of a row's last vector, where it is `partial`.
     """
 
     rows: int
@@ -33,6 +33,7 @@ class Emitter:
     stored: int
     mask: ir.Value
     halved = False
+    partial = True
 
     def __init__(
         self,
@@ -194,7 +195,8 @@ class Emitter:
 
     def _load_at(self, name: str, i: int, j: int) -> ir.Value:
         if not self.halved:
-            return self._load(self._at(name, i, j), last=j == self.vectors - 1)
+            last = self.partial and j == self.vectors - 1
+            return self._load(self._at(name, i, j), last=last)
         both = [self._masked_load(self._at(name, i, j, half)) for half in (0, 1)]
         places = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), list(range(self.lanes)))
         return self.builder.shuffle_vector(*both, places)

@@ -58,6 +58,8 @@ class GradientPlan:
             and x.dilation == 1
             and 2 * self.columns <= joined <= lanes
         )
+        #: Whether panels of g are copied together before they are read.
+        self.packs = not self.channelwise and self.columns * element.dtype.itemsize >= WIDE
         self._choose_tile()
         self._layouts: dict[tuple[int, int], GradientLayout] = {}
 
@@ -131,7 +133,13 @@ class GradientPlan:
         """Return ROWS, grouped as `groups_of_rows`, where lanes are taps and channels."""
         itemsize, element = self.element.dtype.itemsize, ELEMENTS.index(self.element)
         z, y, x = (axis.kernel for axis in self.axes)
-        kernel = tile_kernel(self.path, element, self.columns, 1, DENSE)
+
+        def kernel(lanes: int) -> int:
+            return tile_kernel(
+                self.path, element, self.columns, 1, DENSE,
+                partial=lanes < self.path.lanes(self.element), in_place=True,
+            )  # fmt: skip
+
         groups = []
         for place, (t_z, t_y) in enumerate(np.ndindex(z, y)):
             at = place * self.columns * x * self.depth
@@ -139,7 +147,8 @@ class GradientPlan:
                 [
                     (
                         *((t_z, t_y, k), *outputs, 0, (at + k * self.depth) * itemsize),
-                        *(kernel, kernel, adds, 0, taps * self.depth),
+                        *(kernel(taps * self.depth),) * 2,
+                        *(adds, 0, taps * self.depth),
                     )
                     for k, taps, outputs, adds in _joined(self.axes[2], 0, x)
                 ]
@@ -152,13 +161,23 @@ class GradientPlan:
         z, y, x = (axis.kernel for axis in self.axes)
         c_row = self.geometry.out_channels * itemsize
         kind = CHANNELWISE if self.channelwise else DENSE
-        last = -(-(self.columns % self._full or self._full) // self.path.lanes(self.element))
+        lanes = self.path.lanes(self.element)
+        last = -(-(self.columns % self._full or self._full) // lanes)
+        rest = self.columns % lanes
 
         def entry(tap, start, stop, channel, rows, adds, again):
             place = (tap[0] * y + tap[1]) * x + tap[2]
             kernels = (
-                tile_kernel(self.path, element, rows, vectors, kind)
-                for vectors in (self.vectors, last)
+                tile_kernel(
+                    self.path,
+                    element,
+                    rows,
+                    vectors,
+                    kind,
+                    partial=partial,
+                    in_place=not self.packs,
+                )
+                for vectors, partial in ((self.vectors, False), (last, rest > 0))
             )
             at = (place * self.depth + channel) * c_row
             return tap, start, stop, channel * itemsize, at, *kernels, adds, again, 0
@@ -201,7 +220,7 @@ class GradientPlan:
                     at if self.channelwise else group * self.depth * itemsize,
                     at,
                     at,
-                    vectors < self.vectors,
+                    first + self._full >= self.columns,
                     wide - (vectors - 1) * lanes,
                     wide * itemsize,
                     self.vectors * self.path.nbytes,
@@ -242,7 +261,7 @@ class GradientLayout:
         self.chunk = min(output_rows, max(1, CHUNK_PIXELS // max(1, outputs[2])))
         pixel = plan.geometry.in_channels * itemsize
         g_pixel = plan.geometry.out_channels * itemsize
-        packs = plan.columns * itemsize >= WIDE and not plan.channelwise
+        packs = plan.packs
         panels = plan.panel_table()
         groups = plan.swapped_groups() if plan.swapped else plan.groups_of_rows()
         work = output_rows * outputs[2] * math.prod(a.kernel for a in axes)
