@@ -79,7 +79,8 @@ class Layout:
         slot = -(-slot // 64) * 64
         tiles = math.prod(grid) * strip
         most_panels = max(int(j["panel_stop"] - j["panel"]) for j in self.jobs)
-        work = tiles * rows * plan.widest * plan.steps * len(jobs)
+        halves = 2 if plan.halved else 1
+        work = tiles * rows * halves * plan.widest * plan.steps * len(jobs)
         threads = 1 if work < SMALL_WORK else threads
         most_chunk = max(1, SLOTS // (slot + most_segments * 16))
         if plan.channelwise:
@@ -125,7 +126,7 @@ class Layout:
             b_step=lanes * itemsize,
             joined=joined,
             channelwise=plan.channelwise,
-            halves=2 if plan.halved else 1,
+            halves=halves,
             half_nbytes=plan.path.nbytes // 2,
             chunk=chunk,
             chunks=chunks,

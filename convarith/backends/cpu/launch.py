@@ -7,11 +7,9 @@ layer starts them, in 1.4 microseconds; one parallel function serves every kerne
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numba
@@ -88,8 +86,18 @@ def run(worker: int, call: int, threads: int) -> None:
     if threads <= 1 or _forked:
         _compiled(parallel=False)(worker, call)
         return
-    with _one_at_a_time(), _teams_of(threads):
-        _compiled(parallel=True)(worker, call, threads)
+    parallel = _compiled(parallel=True)
+    if not _concurrent():
+        with _lock:
+            parallel(worker, call, threads)
+    elif threads >= (before := numba.get_num_threads()):
+        parallel(worker, call, threads)
+    else:  # Numba's loops of this Python thread take no more threads than there is work for
+        numba.set_num_threads(threads)
+        try:
+            parallel(worker, call, threads)
+        finally:
+            numba.set_num_threads(before)
 
 
 def allowed() -> int:
@@ -117,26 +125,7 @@ def _compiled(*, parallel: bool):
         return njit(signature, nogil=True, parallel=parallel)(function)
 
 
-@contextlib.contextmanager
-def _teams_of(threads: int) -> Iterator[None]:
-    """Let Numba's loops of this Python thread use no more threads than there is work for."""
-    before = numba.get_num_threads()
-    if threads >= before:
-        yield
-        return
-    numba.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
-
-
 _lock = threading.Lock()
-
-
-def _one_at_a_time() -> contextlib.AbstractContextManager:
-    """Return a lock where Numba's layer admits one caller at a time, else nothing."""
-    return contextlib.nullcontext() if _concurrent() else _lock
 
 
 @functools.cache
