@@ -110,11 +110,13 @@ def kernel(
 def shapes(path: Path, taps: int = 0) -> list[tuple[int, int]]:
     """Return every (rows, vectors) that the registers hold beside the operands."""
     room = path.registers - 2  # an A where it cannot be a memory operand; one is LLVM's
+    most = path.registers * 3 // 4  # more sums gained nothing, and cost most where sums are short
     return [
         (rows, vectors)
         for vectors in range(1, 9)
         for rows in range(1, 29)
         if (rows + max(1, taps)) * vectors <= room
+        and rows * vectors <= most
         and (not taps or rows + taps - 1 <= 2 * _GROUP)  # more pointers, and LLVM spills
     ]
 
