@@ -31,6 +31,18 @@ def sources() -> str:
     return digest.hexdigest()[:12]
 
 
+def kept_on_disk(compile_: Callable[[bool], Any]) -> Any:
+    """Return ``compile_(cache=True)``, or without a cache where that fails.
+
+    It fails in as many ways as a folder can be full, foreign, damaged or read-only; what is wrong
+    with the code itself fails again.
+    """
+    try:
+        return compile_(True)
+    except Exception:
+        return compile_(False)
+
+
 def address(signature: Any, function: Callable[..., None]) -> int:
     """Compile `function` as C and return where its code lies.
 
@@ -41,9 +53,6 @@ def address(signature: Any, function: Callable[..., None]) -> int:
         What it closes over are constants of the code.
     """
     function.__qualname__ += f"_{sources()}"
-    try:
-        made = numba.cfunc(signature, cache=True)(function)
-    except Exception:  # whatever a folder that is full, foreign or read-only comes to
-        made = numba.cfunc(signature)(function)
+    made = kept_on_disk(lambda cache: numba.cfunc(signature, cache=cache)(function))
     _alive.append(made)
     return made.address or 0

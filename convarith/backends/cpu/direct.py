@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -66,7 +67,8 @@ class DirectPlan:
         self.vectors = choose_tile(
             path, element, self._width(1), self.widest, self.steps, self.channelwise, taps=self.taps
         ).vectors  # one where it is halved
-        self._layouts: dict[tuple[int, int, bool], Layout] = {}
+        #: The tables for a batch and a number of threads, made once each.
+        self.layout = functools.lru_cache(maxsize=64)(self._layout)
 
     def _phases(self) -> tuple[list[Phase], list[Phase], list[Phase]]:
         z, y, x = self.axes
@@ -117,16 +119,8 @@ class DirectPlan:
             f"{tile.scratch_nbytes // 1024} KiB of scratch in all"
         )
 
-    def layout(self, batch: int, threads: int, exact: bool) -> Layout:
-        """Return the tables for a batch and a number of threads, made once each."""
-        key = (batch, threads, exact)
-        found = self._layouts.get(key)
-        if found is None:
-            if len(self._layouts) > 64:
-                self._layouts.clear()
-            tuned = tuning.find(self.key(batch, threads))
-            found = self._layouts[key] = Layout(self, *key, tuned)
-        return found
+    def _layout(self, batch: int, threads: int, exact: bool) -> Layout:
+        return Layout(self, batch, threads, exact, tuning.find(self.key(batch, threads)))
 
     def key(self, batch: int, threads: int) -> str:
         """Return the name of this plan in the file of tuned blocks."""
@@ -159,7 +153,7 @@ class DirectPlan:
         ]
         best = tuning.fastest({blocks: candidate(blocks) for blocks in choices}, seconds)
         tuning.keep(self.key(batch, threads), best)
-        self._layouts.clear()
+        self.layout.cache_clear()
 
     def pack(self, kernel: np.ndarray) -> Packed:
         """Lay the kernel out in panels, zeros in the lanes that no column has."""

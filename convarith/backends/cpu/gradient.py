@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -61,7 +62,8 @@ class GradientPlan:
         #: Whether panels of g are copied together before they are read.
         self.packs = not self.channelwise and self.columns * element.dtype.itemsize >= WIDE
         self._choose_tile()
-        self._layouts: dict[tuple[int, int], GradientLayout] = {}
+        #: The tables for a batch and a number of threads, made once each.
+        self.layout = functools.lru_cache(maxsize=64)(functools.partial(GradientLayout, self))
 
     def _choose_tile(self) -> None:
         """Choose the vectors of a panel and the rows of a tile."""
@@ -99,16 +101,6 @@ class GradientPlan:
             f"{self.path.nbytes} bytes ({self.path.name}), sums over {layout.chunk} rows of pixels "
             f"at a time, {layout.scratch_nbytes // 1024} KiB of scratch in all"
         )
-
-    def layout(self, batch: int, threads: int) -> GradientLayout:
-        """Return the tables for a batch and a number of threads, made once each."""
-        key = (batch, threads)
-        found = self._layouts.get(key)
-        if found is None:
-            if len(self._layouts) > 64:
-                self._layouts.clear()
-            found = self._layouts[key] = GradientLayout(self, *key)
-        return found
 
     def pack(self, g: np.ndarray) -> np.ndarray:
         """Return g as it is: the worker reads it in place, or copies parts of it."""

@@ -18,7 +18,7 @@ from numba import njit, prange, types
 
 from ...threads import get_num_threads
 from . import pool
-from .compiled import sources
+from .compiled import kept_on_disk, sources
 from .native import run_worker
 
 _forked = False
@@ -119,10 +119,9 @@ def _compiled(*, parallel: bool):
     function = on_threads if parallel else on_this_thread
     function.__qualname__ += f"_{sources()}"
     signature = types.void(*[types.int64] * (3 if parallel else 2))
-    try:
-        return njit(signature, nogil=True, parallel=parallel, cache=True)(function)
-    except Exception:  # see compiled.address
-        return njit(signature, nogil=True, parallel=parallel)(function)
+    return kept_on_disk(
+        lambda cache: njit(signature, nogil=True, parallel=parallel, cache=cache)(function)
+    )
 
 
 _lock = threading.Lock()

@@ -95,7 +95,8 @@ class SeparablePlan:
         self.channels = geometry.in_channels
         self.y, self.x = (Resampling(axis, self.transposed) for axis in geometry.axes)
         self.weaves = self._weaves()
-        self._layouts: dict[tuple[int, int], Layout] = {}
+        #: The tables for a batch and a number of threads, made once each.
+        self.layout = functools.lru_cache(maxsize=64)(functools.partial(Layout, self))
 
     def _weaves(self) -> bool:
         """Whether phases along x are blended together, and put in order in registers.
@@ -121,15 +122,6 @@ class SeparablePlan:
             f"strips of {layout.strip} columns, vectors of {self.path.nbytes} bytes "
             f"({self.path.name}), {layout.scratch_nbytes // 1024} KiB of scratch in all"
         )
-
-    def layout(self, batch: int, threads: int) -> Layout:
-        """Return the cut into pieces for a batch and a number of threads, made once each."""
-        found = self._layouts.get((batch, threads))
-        if found is None:
-            if len(self._layouts) > 64:
-                self._layouts.clear()
-            found = self._layouts[batch, threads] = Layout(self, batch, threads)
-        return found
 
     def pack(self, factors: Factors) -> Packed:
         """Lay the factors out, one weight a tap where all channels share it."""

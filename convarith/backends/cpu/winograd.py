@@ -22,6 +22,7 @@ The order of every sum is the geometry's and the path's: blocks and threads chan
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from functools import cached_property
@@ -197,7 +198,8 @@ class WinogradPlan:
         self.job_entries = self.algorithm.n**2 * sizes.source * sum(b - a for a, b in self.columns)
         gain = max(sum(map(abs, row)) for row in self.algorithm.kernel) ** 2
         self.limit = float(np.finfo(element.dtype).max) / max(1.0, float(gain))
-        self._layouts: dict[tuple[int, int], Layout] = {}
+        #: The tables for a batch and a number of threads, made once each.
+        self.layout = functools.lru_cache(maxsize=64)(functools.partial(Layout, self))
 
     def _columns(self) -> list[tuple[int, int]]:
         """Return the range of columns of each panel, all of them whole vectors."""
@@ -237,16 +239,6 @@ class WinogradPlan:
             f"{layout.rows} x {VECTORS} vectors of {self.path.nbytes} bytes ({self.path.name}), "
             f"{layout.scratch_nbytes // 1024} KiB of scratch in all"
         )
-
-    def layout(self, batch: int, threads: int) -> Layout:
-        """Return the tables for a batch and a number of threads, made once each."""
-        key = (batch, threads)
-        found = self._layouts.get(key)
-        if found is None:
-            if len(self._layouts) > 64:
-                self._layouts.clear()
-            found = self._layouts[key] = Layout(self, *key)
-        return found
 
     @cached_property
     def direct(self) -> DirectPlan:
