@@ -19,6 +19,8 @@ def numeric(name: str, value: Any) -> np.ndarray:
     NumPy arrays pass as they are, numbers and nested lists become arrays; any other object is
     refused, since converting it might copy it from elsewhere behind the caller's back.
     """
+    if type(value) is np.ndarray and _is_numpys(value.dtype):
+        return value
     if isinstance(value, (int, float, complex, list, tuple)):
         try:
             value = np.asarray(value)
@@ -29,12 +31,16 @@ def numeric(name: str, value: Any) -> np.ndarray:
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise TypeError(f"{name}: expected a NumPy array, got {kind}")
-    own = value.dtype.num < 256  # NumPy's own: other packages' float8 and int4 have kinds f and i
-    if not (own and value.dtype.kind in "iufc") and value.dtype.name != "bfloat16":
+    if not _is_numpys(value.dtype) and value.dtype.name != "bfloat16":
         raise TypeError(
             f"{name}: expected integers, floats or complex numbers, got dtype {value.dtype}"
         )
     return np.asarray(value)
+
+
+def _is_numpys(dtype: np.dtype) -> bool:
+    """Whether these are NumPy's own numbers: other packages' float8 and int4 have kinds f and i."""
+    return dtype.num < 256 and dtype.kind in "iufc"
 
 
 def result_type(**arrays: np.ndarray) -> np.dtype:

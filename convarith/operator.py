@@ -184,7 +184,9 @@ class ConvOperator:
                 sizes = ", ".join(map(str, size))
                 raise ValueError(f"x: expected shape (n, {sizes}, c), got {x.shape}")
             check_channels("x", x, geometry.in_channels if forward else geometry.out_channels)
-        dtype = result_type(x=x, kernel=core.kernel)
+        dtype = x.dtype
+        if dtype is not core.kernel.dtype:
+            dtype = result_type(x=x, kernel=core.kernel)
         call = core.call(product, dtype, len(x))
         epilogue = call.epilogue(scale, bias, residual, activation)
         plan, packed = core.prepared(product, dtype)

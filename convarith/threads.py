@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 
 from .validate import integer
 
@@ -31,22 +33,25 @@ def set_num_threads(count: int | None) -> None:
 
 def get_num_threads() -> int:
     """Return the number of threads that a product may use."""
-    if _count is not None:
-        return _count
+    return _count or _told() or _numbas()()
+
+
+@functools.cache
+def _told() -> int | None:
+    """Return what the environment says, which is read once: a call has no time for it."""
     told = os.environ.get("CONVARITH_NUM_THREADS")
-    if told:
-        try:
-            return integer("CONVARITH_NUM_THREADS", int(told), minimum=1)
-        except ValueError:
-            raise ValueError(
-                f"CONVARITH_NUM_THREADS: expected an integer >= 1, got {told!r}"
-            ) from None
-    return _default()
+    if not told:
+        return None
+    try:
+        return integer("CONVARITH_NUM_THREADS", int(told), minimum=1)
+    except ValueError:
+        raise ValueError(f"CONVARITH_NUM_THREADS: expected an integer >= 1, got {told!r}") from None
 
 
-def _default() -> int:
+@functools.cache
+def _numbas() -> Callable[[], int]:
     try:
         from numba import get_num_threads as numbas
     except ImportError:
-        return 1  # the reference is NumPy's, which has no threads here
-    return numbas()
+        return lambda: 1  # the reference is NumPy's, which has no threads here
+    return numbas

@@ -59,7 +59,7 @@ def choose_tile(
 
     fitting = [
         shape
-        for shape in shapes(path, taps)
+        for shape in shapes(path, channelwise, taps)
         if shape[0] <= max(1, min(width, most_rows or width))
         and shape[1] <= needed
         and vectors in (None, shape[1])
@@ -69,9 +69,10 @@ def choose_tile(
 
 def _cycles(rows: int, vectors: int, steps: int, channelwise: bool, taps: int) -> float:
     """Estimate a tile's cycles: two multiply-adds or two loads each, four until one is done."""
-    loads: float = rows * vectors + vectors if channelwise else rows + vectors
-    if taps:
-        loads = (rows + taps - 1) * vectors / taps + vectors
+    loads: float = rows + taps - 1 if taps else rows  # of A
+    if channelwise:
+        loads *= vectors
+    loads = loads / max(1, taps) + vectors
     each = max(rows * vectors / 2, loads / 2, 4)
     return each * (steps + 1) + 40 + 2 * rows * vectors  # the call, the stores
 

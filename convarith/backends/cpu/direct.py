@@ -26,7 +26,7 @@ MOST_SCRATCH = 2**26
 
 
 class Packed(NamedTuple):
-    """A kernel laid out as ``[job][panel][tap][depth][lane]``."""
+    """A kernel laid out as ``[job][panel][tap][depth][lane]``; see `DirectPlan._job_panels`."""
 
     panels: np.ndarray
     exact: bool  # some entry is not finite, so no zero around the source may meet it
@@ -63,9 +63,16 @@ class DirectPlan:
         self.steps = self.depth * max(
             math.prod(len(phase.taps[0]) for phase in job) for job in self.jobs
         )
-        self.taps = self._taps_in_registers()
+        self.together = self._taps_together()
+        self.most_taps = max(len(x.taps[0]) for x in self.phases[2]) if self.together else 0
         self.vectors = choose_tile(
-            path, element, self._width(1), self.widest, self.steps, self.channelwise, taps=self.taps
+            path,
+            element,
+            self._width(1),
+            self.widest,
+            self.steps,
+            self.channelwise,
+            taps=self.most_taps,
         ).vectors  # one where it is halved
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(self._layout)
@@ -93,17 +100,21 @@ class DirectPlan:
         self.phases = self.phases[0], pairs, self.phases[2]
         return True
 
-    def _taps_in_registers(self) -> int:
-        """Return the taps of the last axis where the tile may load A once for all of them.
+    def _taps_together(self) -> bool:
+        """Whether tiles load what is in A once for all taps of the last axis that it meets.
 
-        Rows must be as far apart as taps, and enough of them fit in.
+        Rows must be as far apart as taps. It is worth it where what is loaded meets one vector of
+        B, and few taps. It is the order of the sums: sizes, batch and groups have no part in it.
         """
-        if not self.channelwise or (not self.transposed and self.axes[2].stride > 1):
-            return 0
-        counts = [len(x.taps[0]) for x in self.phases[2]]
-        taps = counts[0]
-        even = set(counts) == {taps} and all(x.space == 1 for x in self.phases[2])
-        return taps if even and 2 <= taps <= self.path.registers // 4 else 0
+        axis = self.axes[2]
+        if self.transposed:
+            period = axis.stride // math.gcd(axis.stride, axis.dilation)
+            taps, even = -(-axis.kernel // period), axis.stride % axis.dilation == 0
+        else:
+            taps, even = axis.kernel, axis.stride == axis.dilation
+        merged = axis.stride if self.transposed else 1  # also where groups keep them apart
+        one = self.columns * merged <= self.path.lanes(self.element)
+        return even and 2 <= taps <= self.path.registers // 4 and (self.channelwise or one)
 
     def _width(self, batch: int) -> int:
         if self.flat:
@@ -170,11 +181,15 @@ class DirectPlan:
             kernel = np.swapaxes(kernel, 3, 5)  # (z, y, x, depth, group, column)
         if self.channelwise:
             kernel = np.swapaxes(kernel, 4, 5)  # groups are the columns
-        panels = [self._job_panels(kernel, job) for job in self.jobs]
+        tapwise = exact or not self.together  # see Layout
+        panels = [self._job_panels(kernel, job, tapwise) for job in self.jobs]
         return Packed(pool.aligned(panels, dtype), exact)
 
-    def _job_panels(self, kernel: np.ndarray, job: Job) -> np.ndarray:
-        """Return ``[panel][tap][depth][lane]`` of a kernel (z, y, x, depth, group, column)."""
+    def _job_panels(self, kernel: np.ndarray, job: Job, tapwise: bool) -> np.ndarray:
+        """Return ``[panel][tap][depth][lane]`` of a kernel (z, y, x, depth, group, column).
+
+        Unless `tapwise`, the last axis's taps come after the depth.
+        """
         z, y, x = job
         groups = kernel.shape[4]
         rows = []
@@ -182,7 +197,8 @@ class DirectPlan:
             taken = kernel[np.ix_(z.taps[0], taps, [k for each in x.taps for k in each])]
             shape = (*taken.shape[:2], len(x.taps), len(x.taps[0]), *kernel.shape[3:])
             taken = taken.reshape(shape)
-            taken = taken.transpose(5, 0, 1, 3, 4, 2, 6)  # (group, z, y, x, depth, member, column)
+            inner = (3, 4) if tapwise else (4, 3)  # x and depth
+            taken = taken.transpose(5, 0, 1, *inner, 2, 6)  # (group, z, y, inner, member, column)
             steps, columns = math.prod(taken.shape[1:5]), math.prod(taken.shape[5:])
             rows.append(taken.reshape(groups, steps, columns))
         count = 1 if self.halved else -(-columns // self.lanes)

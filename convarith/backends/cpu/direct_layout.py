@@ -50,10 +50,11 @@ class Layout:
         most_rows = 1 if exact else min(blocks.rows, width) if blocks else None
         rows = choose_tile(
             path, element, width, plan.widest, plan.steps, plan.channelwise,
-            plan.vectors, most_rows, plan.taps,
+            plan.vectors, most_rows, plan.most_taps,
         ).rows  # fmt: skip
-        # A tile of one row may skip taps.
-        taps = plan.taps if rows > 1 else 0
+        # Tiles of one row skip taps, but where a dense kernel has been packed for all together.
+        skips = rows == 1 and (plan.channelwise or exact or not plan.together)
+        together = plan.together and not skips
         lanes = plan.lanes
         source_step = [1 if plan.transposed else axis.stride for axis in plan.axes]
         result_step = [axis.stride if plan.transposed else 1 for axis in plan.axes]
@@ -66,15 +67,15 @@ class Layout:
         grid[3] = -(-x_tiles // strip)
         # Where taps of the last axis follow each other in equal steps, they are one segment.
         joined = plan.groups == 1 and all(len(x.taps[0]) <= 1 or x.space == 1 for _, _, x in jobs)
-        joined = joined or plan.channelwise
+        joined = joined or plan.channelwise or together
         self.rows = rows
-        self.jobs, self.panels = self._tables(plan, jobs, taps)
+        self.jobs, self.panels = self._tables(plan, jobs, together)
         most_segments = slot = 1
         for job in jobs:
             z, y, x = (len(phase.taps[0]) for phase in job)
             most_segments = max(most_segments, z * y * (1 if joined else x))
             reach = (rows - 1) * source_step[2] + (x - 1) * job[2].space + 1
-            if rows > 1 and (job[2].first < 0 or _last(job[2], source_step[2]) >= sizes[2]):
+            if not skips and (job[2].first < 0 or _last(job[2], source_step[2]) >= sizes[2]):
                 slot = max(slot, z * y * reach * source_strides[3])
         slot = -(-slot // 64) * 64
         tiles = math.prod(grid) * strip
@@ -125,6 +126,8 @@ class Layout:
             depth=plan.depth,
             b_step=lanes * itemsize,
             joined=joined,
+            skips=skips,
+            together=together,
             channelwise=plan.channelwise,
             halves=halves,
             half_nbytes=plan.path.nbytes // 2,
@@ -138,7 +141,7 @@ class Layout:
         )
 
     def _tables(
-        self, plan: DirectPlan, jobs: list[Job], together: int
+        self, plan: DirectPlan, jobs: list[Job], together: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the tables of jobs and of panels."""
         itemsize, lanes = plan.element.dtype.itemsize, plan.lanes
@@ -146,7 +149,7 @@ class Layout:
         element = ELEMENTS.index(plan.element)
         table = np.zeros(max(1, len(jobs)), JOB)
         panels: list[tuple[int, ...]] = []
-        ranges: dict[tuple[int, int], tuple[int, int]] = {}
+        ranges: dict[tuple[int, ...], tuple[int, int]] = {}
         packed = 0
         for entry, job in zip(table, jobs, strict=False):
             for field in ("start", "length", "first", "space"):
@@ -157,7 +160,8 @@ class Layout:
             steps = math.prod(taps) * (1 if plan.channelwise else plan.depth)
             groups = 1 if plan.channelwise else plan.groups
             count = -(-columns // lanes)
-            if (columns, steps) not in ranges:
+            at_once = taps[2] if together else 0
+            if (columns, steps, at_once) not in ranges:
                 first = len(panels)
                 for group, panel in itertools.product(range(groups), range(count)):
                     left = columns - panel * lanes
@@ -175,17 +179,17 @@ class Layout:
                                 self.rows,
                                 vectors,
                                 plan.kind,
-                                together,
+                                at_once,
                                 partial=wide % vector > 0,
                             ),
                             wide - (vectors - 1) * vector,
                             wide * itemsize,
                         )
                     )
-                ranges[columns, steps] = first, len(panels)
+                ranges[columns, steps, at_once] = first, len(panels)
             entry["packed"] = packed
             entry["columns"] = groups * columns * itemsize
-            entry["panel"], entry["panel_stop"] = ranges[columns, steps]
+            entry["panel"], entry["panel_stop"] = ranges[columns, steps, at_once]
             packed += groups * count * steps * lanes * itemsize
         return table, np.array(panels or [(0,) * 6], PANEL)
 

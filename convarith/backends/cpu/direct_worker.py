@@ -1,10 +1,8 @@
 """The worker of the direct algorithm: tiles of results, straight from the source's memory.
 
 A piece of work is some tiles of one job (a phase of each axis) times some panels of its packed
-kernel. A tile is a run of results along the last axis. It reads its windows where they lie; only
-where a window leaves the source along the last axis it is copied with zeros around it, and along
-the other axes what lies outside is skipped. A tile of one row is never copied: it skips along the
-last axis, too.
+kernel; see `direct_places` for what a tile reads. Where some of its results lie outside of the
+array, as the results of several phases together may, they are staged.
 """
 
 from __future__ import annotations
@@ -15,7 +13,8 @@ import numpy as np
 from numba import carray, njit
 
 from . import compiled
-from .native import clear, copy, pointer, run_tile, take_next
+from .direct_places import PLACE, ROW, enter, locate
+from .native import copy, pointer, run_tile, take_next
 from .tile import SEGMENT, TILE
 
 _int = np.int64
@@ -60,32 +59,20 @@ CALL = np.dtype(
             (name, _int)
             for name in ("rows", "itemsize", "depth", "b_step", "joined", "channelwise")
         ),
+        ("skips", _int),  # whether tiles leave out what lies outside along x
+        ("together", _int),  # whether they meet all taps along x at a time; see tile.kernel
         *((name, _int) for name in ("halves", "half_nbytes")),  # rows of results a tile has
         *((name, _int) for name in ("chunk", "chunks", "group", "units")),
         *((name, _int) for name in ("scratch", "scratch_nbytes", "most_segments", "slot_nbytes")),
     ]
 )
-#: Where one tile lies.
-PLACE = np.dtype(
-    [
-        (name, _int)
-        for name in (
-            *("a", "a_row", "segments", "count", "length"),
-            "c",
-            "row",  # along y in out
-            "position",  # of its first result, in bytes from the start of that row
-            "cut",  # whether some of its results lie outside of out
-        )
-    ]
-)
-
-_TILE, _PLACE, _SEGMENT = TILE.itemsize, PLACE.itemsize, SEGMENT.itemsize
+_TILE, _ROW, _PLACE, _SEGMENT = (d.itemsize for d in (TILE, ROW, PLACE, SEGMENT))
 
 
 def scratch_nbytes(rows: int, panel_nbytes: int, chunk: int, segments: int, slot: int) -> int:
-    """Return the scratch of one thread: tile, places, segments, two staged tiles, slots."""
+    """Return the scratch of one thread: tile, row, places, segments, two staged tiles, slots."""
     each = _PLACE + segments * _SEGMENT + slot
-    return -(-(_TILE + chunk * each + 2 * rows * panel_nbytes) // 64) * 64
+    return -(-(_TILE + _ROW + chunk * each + 2 * rows * panel_nbytes) // 64) * 64
 
 
 @functools.cache
@@ -95,84 +82,12 @@ def worker() -> int:
 
 
 @njit
-def inside(first, space, taps, size):
-    """Return the range of taps whose source ``first + t*space`` lies in ``[0, size)``."""
-    if first >= 0 and first + (taps - 1) * space < size:
-        return 0, taps  # without dividing
-    start = min(max(-(first // space), 0), taps)
-    stop = min((size - 1 - first) // space + 1, taps) if size > first else 0
-    return start, max(start, stop)
-
-
-@njit
-def _locate(call, job, n, z, y, x_tile, place, segments, slot):
-    """Fill in where a tile of a job lies; return whether there is one."""
-    rows = call.rows
-    u = x_tile * rows
-    if z >= job.length[0] or y >= job.length[1] or u >= job.length[2]:
-        return False
-    u = min(u, job.length[2] - rows)  # the last tile of a row overlaps the one before
-    source, result = call.source_strides, call.result_strides
-    z_first = job.first[0] + z * call.source_step[0]
-    y_first = job.first[1] + y * call.source_step[1]
-    x_first = job.first[2] + u * call.source_step[2]
-    z_start, z_stop = inside(z_first, job.space[0], job.taps[0], call.source_size[0])
-    y_start, y_stop = inside(y_first, job.space[1], job.taps[1], call.source_size[1])
-    x_start, x_stop = 0, job.taps[2]
-    width = (rows - 1) * call.source_step[2] + (job.taps[2] - 1) * job.space[2] + 1
-    copied = False
-    if job.taps[2] == 0:
-        z_stop = z_start  # nothing reaches these results
-    elif x_first < 0 or x_first + width > call.source_size[2]:
-        if rows == 1:
-            x_start, x_stop = inside(x_first, job.space[2], job.taps[2], call.source_size[2])
-        else:
-            copied = True
-    pixel = source[3]
-    origin = call.source + n * source[0] + x_first * pixel
-    tap_nbytes = call.depth * call.b_step
-    count = 0
-    for t_z in range(z_start, z_stop):
-        for t_y in range(y_start, y_stop):
-            at = (z_first + t_z * job.space[0]) * source[1]
-            at += (y_first + t_y * job.space[1]) * source[2]
-            if copied:
-                before = min(max(-x_first, 0), width)
-                behind = min(max(x_first + width - call.source_size[2], 0), width - before)
-                clear(slot, before * pixel)
-                copy(
-                    slot + before * pixel,
-                    origin + at + before * pixel,
-                    (width - before - behind) * pixel,
-                )
-                clear(slot + (width - behind) * pixel, behind * pixel)
-                at = slot - origin
-                slot += width * pixel
-            row_of_taps = (t_z * job.taps[1] + t_y) * job.taps[2]
-            if call.joined:
-                if x_stop > x_start:
-                    segments[count].a_offset = at + x_start * job.space[2] * pixel
-                    segments[count].b_offset = (row_of_taps + x_start) * tap_nbytes
-                    count += 1
-            else:
-                for t_x in range(x_start, x_stop):
-                    segments[count].a_offset = at + t_x * job.space[2] * pixel
-                    segments[count].b_offset = (row_of_taps + t_x) * tap_nbytes
-                    count += 1
-    place.a = origin
-    place.a_row = call.source_step[2] * pixel
-    place.count = count
-    place.length = (x_stop - x_start) * call.depth if call.joined else call.depth
-    position = (job.start[2] + u * call.result_step[2]) * result[3]
-    row = n * result[0] + (job.start[0] + z * call.result_step[0]) * result[1]
-    place.row = job.start[1] + y * call.result_step[1]
-    row += place.row * result[2]
-    place.c = row + position
-    place.position = position
-    last = position + (rows - 1) * call.result_step[2] * result[3] + job.columns
-    place.cut = position < 0 or last > call.result_size[2] * result[3]
-    place.cut |= place.row < 0 or place.row + call.halves > call.result_size[1]
-    return True
+def _staged(call, panel):
+    """Return the bytes between the rows, and the halves, of a staged tile."""
+    step = call.result_step[2] * call.result_strides[3]
+    if panel.nbytes == step:
+        return step, call.rows * step
+    return call.b_step, call.half_nbytes
 
 
 @njit
@@ -180,14 +95,18 @@ def _copy_inside(call, panel, place, staged, array, into_array):
     """Copy the part of a staged tile that lies inside of an array, to it or from it."""
     end = call.result_size[2] * call.result_strides[3]
     step = call.result_step[2] * call.result_strides[3]
+    staged_step, half_nbytes = _staged(call, panel)
+    rows, nbytes = call.rows, panel.nbytes
+    if nbytes == step:  # without gaps between them
+        rows, nbytes = 1, rows * step
     for half in range(call.halves):
         if place.row + half < 0 or place.row + half >= call.result_size[1]:
             continue
-        for row in range(call.rows):
+        for row in range(rows):
             at = place.position + row * step + panel.c_offset
-            start, stop = max(0, -at), min(panel.nbytes, end - at)
+            start, stop = max(0, -at), min(nbytes, end - at)
             if stop > start:
-                here = staged + row * call.b_step + half * call.half_nbytes + start
+                here = staged + row * staged_step + half * half_nbytes + start
                 there = array + place.c + half * call.result_strides[2]
                 there += row * step + panel.c_offset + start
                 if into_array:
@@ -204,8 +123,7 @@ def _run_cut(call, panel, place, tile, tile_address, staged):
         _copy_inside(call, panel, place, residuals, call.residual, False)
         tile.residual = residuals
     tile.c = staged
-    tile.c_row = call.b_step
-    tile.c_half = call.half_nbytes
+    tile.c_row, tile.c_half = _staged(call, panel)
     run_tile(panel.kernel, tile_address)
     _copy_inside(call, panel, place, staged, call.out, True)
 
@@ -219,6 +137,8 @@ def direct(call_address, thread):
     tile_address = scratch
     tile = carray(pointer(tile_address), 1, TILE)[0]
     scratch += _TILE
+    row = carray(pointer(scratch), 1, ROW)[0]
+    scratch += _ROW
     places = carray(pointer(scratch), call.chunk, PLACE)
     scratch += call.chunk * _PLACE
     tables = scratch
@@ -230,6 +150,7 @@ def direct(call_address, thread):
     tile.accumulate = 0
     tile.residual = 0
     tile.activation = call.activation
+    tile.a_row = call.source_step[2] * call.source_strides[3]
     c_row = call.result_step[2] * call.result_strides[3]
     tiles = call.grid[0] * call.grid[1] * call.grid[2] * call.grid[3] * call.strip
     while True:
@@ -247,18 +168,18 @@ def direct(call_address, thread):
         rest, y = divmod(rest, call.grid[2])
         rest, strip = divmod(rest, call.grid[3])
         n, z = divmod(rest, call.grid[1])
+        enter(call, job, n, z, y, row)
         for _ in range(index, min(index + call.chunk, tiles)):
-            table = tables + found * table_nbytes
-            segments = carray(pointer(table), call.most_segments, SEGMENT)
-            slot = slots + found * call.slot_nbytes
             x_tile = strip * call.strip + x
-            if _locate(call, job, n, z, y, x_tile, places[found], segments, slot):
-                places[found].segments = table
+            if row.exists and x_tile * call.rows < job.length[2]:
+                table, slot = tables + found * table_nbytes, slots + found * call.slot_nbytes
+                locate(call, job, row, x_tile, places[found], table, slot)
                 found += 1
             x += 1
-            if x == call.strip:
-                x = 0
-                y += 1
+            if x < call.strip:
+                continue
+            x = 0
+            y += 1
             if y == call.grid[2]:
                 y = 0
                 strip += 1
@@ -268,16 +189,17 @@ def direct(call_address, thread):
             if z == call.grid[1]:
                 z = 0
                 n += 1
+            enter(call, job, n, z, y, row)
         for p in range(first, min(first + call.group, job.panel_stop)):
             panel = panels[p]
-            tile.b = call.packed + job.packed + panel.b_offset
+            b = call.packed + job.packed + panel.b_offset
             tile.lanes = panel.lanes
             tile.scale = call.scale + panel.c_offset if call.scale else 0
             tile.bias = call.bias + panel.c_offset if call.bias else 0
             for i in range(found):
                 place = places[i]
                 tile.a = place.a + panel.a_offset
-                tile.a_row = place.a_row
+                tile.b = b + place.b
                 tile.segments = place.segments
                 tile.count = place.count
                 tile.length = place.length

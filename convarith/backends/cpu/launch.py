@@ -55,6 +55,8 @@ class Call:
         self.worker = worker
         self._head = -(-record.itemsize // 64) * 64 + 128
         self._size = (self._head + nbytes) // 8 + 8
+        self._counter = self._head // 8 - 8
+        self._idle: list[tuple[np.ndarray, int]] = []  # blocks; popping one is atomic
         self._at = {name: field[1] // 8 for name, field in (record.fields or {}).items()}
         self._arrays = [value for value in fields.values() if isinstance(value, np.ndarray)]
         filled = np.zeros((), record)
@@ -65,20 +67,35 @@ class Call:
 
     def run(self, threads: int, **fields: np.ndarray | int | None) -> None:
         """Run the worker with the call's own fields; None is 0, an array its address."""
+        try:
+            block = self._idle.pop()
+        except IndexError:
+            block = self._block()
+        memory, address = block
+        memory[self._counter] = 0
+        at = self._at
+        for name, value in fields.items():
+            if value is None:
+                value = 0
+            memory[at[name]] = value if isinstance(value, int) else pool.address(value)
+        run(self.worker, address, threads)
+        if len(memory) <= _MOST_KEPT // 8:
+            self._idle.append(block)
+
+    def _block(self) -> tuple[np.ndarray, int]:
+        """Return memory for one call at a time, filled in as far as all calls are alike."""
         memory = pool.empty((self._size,), _INT)
         memory = memory[-pool.address(memory) // 8 % 8 :]  # from the start of a cache line on
         address = pool.address(memory)
         memory[: len(self._template)] = self._template
-        at = self._at
-        memory[at["counter"]] = address + self._head - 64
-        memory[at["scratch"]] = address + self._head
-        for name, value in fields.items():
-            if value is not None:
-                memory[at[name]] = value if isinstance(value, int) else pool.address(value)
-        run(self.worker, address, threads)
+        memory[self._at["counter"]] = address + 8 * self._counter
+        memory[self._at["scratch"]] = address + self._head
+        return memory, address
 
 
 _INT = np.dtype(np.int64)
+#: Bytes of a block that a call keeps for the next; larger ones go back to the pool.
+_MOST_KEPT = 2**17
 
 
 def run(worker: int, call: int, threads: int) -> None:

@@ -26,7 +26,7 @@ from numba import carray, njit, types
 from numba.extending import intrinsic
 
 from . import compiled
-from .direct_worker import inside
+from .direct_places import inside
 from .native import clear, copy, pointer, run_tile, take_next
 from .separable_kernels import BLEND, BLEND_NBYTES, WEAVE, WEAVE_NBYTES
 

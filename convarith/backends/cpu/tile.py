@@ -96,8 +96,9 @@ def kernel(
         Whether that holds for B as well; else it is padded. Masked loads are kept for where
         they must be: from memory or the last cache they are up to 1.8 times slower.
     taps : int
-        Of a channelwise tile whose rows are as far apart as its steps: the length of every
-        segment. Each vector of A is then loaded once for all the taps that meet it.
+        Where rows are as far apart as the taps of the last axis: how many there are of these.
+        What is loaded of A then meets all its taps at once: row i has tap t in A's row i + t. A
+        step has as many rows of B; a channelwise tile has one step a segment.
     """
     name, masks = path.name, (MASKED if partial else 0) | (B_MASKED if in_place else 0)
 
@@ -107,7 +108,7 @@ def kernel(
     return compiled.address(compiled.TILE, tile)
 
 
-def shapes(path: Path, taps: int = 0) -> list[tuple[int, int]]:
+def shapes(path: Path, channelwise: bool = False, taps: int = 0) -> list[tuple[int, int]]:
     """Return every (rows, vectors) that the registers hold beside the operands."""
     room = path.registers - 2  # an A where it cannot be a memory operand; one is LLVM's
     most = path.registers * 3 // 4  # more sums gained nothing, and cost most where sums are short
@@ -117,7 +118,7 @@ def shapes(path: Path, taps: int = 0) -> list[tuple[int, int]]:
         for rows in range(1, 29)
         if (rows + max(1, taps)) * vectors <= room
         and rows * vectors <= most
-        and (not taps or rows + taps - 1 <= 2 * _GROUP)  # more pointers, and LLVM spills
+        and (not (taps and channelwise) or rows + taps - 1 <= 2 * _GROUP)  # else LLVM spills
     ]
 
 
@@ -216,8 +217,10 @@ class _Tile(Emitter):
             summed = self._step(a_row_of, b_pointer, running)
         fewer = b.sub(steps, I64(1))
         a_next = [offset(b, pointer, arguments["a_step"]) for pointer in a_pointers]
-        b_next = offset(b, b_pointer, arguments["b_step"])
-        again = I1(0) if self.taps else b.icmp_signed(">", fewer, I64(0))
+        b_step = arguments["b_step"]
+        b_next = offset(b, b_pointer, b.mul(b_step, I64(self.taps)) if self.taps else b_step)
+        once = self.taps and self.channelwise
+        again = I1(0) if once else b.icmp_signed(">", fewer, I64(0))
         b.cbranch(again, step, between)
 
         b.position_at_end(between)
@@ -252,24 +255,26 @@ class _Tile(Emitter):
 
     def _step(self, a_row_of, b_pointer, running) -> list[list[ir.Value]]:
         """Return the sums after one step: rows of A times a row of B."""
-        b = self.builder
         right = self._row(b_pointer, masked=self.b_partial)
         summed = []
         for i in range(self.rows):
-            if self.channelwise:
-                left = self._row(a_row_of(i), masked=self.partial)
-            else:
-                at = b.bitcast(a_row_of(i), self.element.type.as_pointer())
-                scalar = b.load(at, typ=self.element.type)
-                scalar.align = self.itemsize
-                left = [self._splat(scalar)] * self.vectors
+            left = self._left(a_row_of(i))
             summed.append(
                 [self._times_plus(*abc) for abc in zip(left, right, running[i], strict=True)]
             )
         return summed
 
+    def _left(self, at: ir.Value) -> list[ir.Value]:
+        """Load what meets the vectors of B: an element for all lanes, or vectors."""
+        if self.channelwise:
+            return self._row(at, masked=self.partial)
+        at = self.builder.bitcast(at, self.element.type.as_pointer())
+        scalar = self.builder.load(at, typ=self.element.type)
+        scalar.align = self.itemsize
+        return [self._splat(scalar)] * self.vectors
+
     def _step_of_taps(self, a_row_of, b_pointer, running) -> list[list[ir.Value]]:
-        """Return the sums after all taps of a segment; row i meets tap t in A's row i + t."""
+        """Return the sums after a step that has all taps; row i meets tap t in A's row i + t."""
         step = self.arguments["b_step"]
         right = []
         for _ in range(self.taps):
@@ -277,7 +282,7 @@ class _Tile(Emitter):
             b_pointer = offset(self.builder, b_pointer, step)
         summed = [list(row) for row in running]
         for place in range(self.rows + self.taps - 1):
-            left = self._row(a_row_of(place), masked=self.partial)
+            left = self._left(a_row_of(place))
             for t in range(self.taps):
                 if 0 <= place - t < self.rows:
                     sums = summed[place - t]
