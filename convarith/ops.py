@@ -282,6 +282,8 @@ def conv_kernel_gradient(
     -----
     A float32 result is within ``2 * eps * (|g| |x|)`` of the exact one on the reference (the sum
     runs in float64), others within ``(m + 1) * eps * (|g| |x|)`` for a sum of ``m`` terms.
+    Winograd's bound holds for the largest entry of the kernel, and an Inf or NaN may spread to all
+    taps of its channel: see `convarith.backends.cpu.winograd_gradient`.
 
     Examples
     --------

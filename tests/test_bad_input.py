@@ -243,7 +243,10 @@ def test_nothing_is_cast_down():
         ({"precision": "half"}, "^precision: expected one of"),
         ({"backend": "mkl"}, "^backend: expected one of None, 'cpu', 'reference', got 'mkl'"),
         ({"backend": "cpu", "precision": "tf32"}, "^precision: expected 'float32' on the CPU"),
-        ({"backend": "cpu", "algorithm": "winograd"}, "^algorithm: expected None or 'direct' "),
+        (
+            {"backend": "cpu", "algorithm": "winograd", "dilations": 2},
+            "^algorithm: expected None or 'direct' ",
+        ),
         ({"backend": ["reference"]}, "^backend: expected one of"),
     ],
 )

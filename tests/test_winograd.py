@@ -24,7 +24,7 @@ assert "cpu" in BACKENDS
 
 @pytest.mark.parametrize("m, r", cook_toom.POINTS)
 def test_the_matrices_are_exact(m, r):
-    """``A ((G g) * (B d))`` is the correlation of whole numbers, in fractions."""
+    """``A ((G g) * (B d))`` is the correlation of whole numbers, and its adjoint is too."""
     algorithm = cook_toom.algorithm(m, r)
 
     def times(matrix, values):
@@ -41,7 +41,16 @@ def test_the_matrices_are_exact(m, r):
     def add_up(terms):
         return sum((coefficient * value for coefficient, value in terms), Fraction(0))
 
-    for matrix, values in ((algorithm.source, d), (algorithm.output, products)):
+    u = [2, -7, 3, 5][:m]
+    back_u, back_g = (cook_toom.transposed(a) for a in (algorithm.output, algorithm.kernel))
+    sums = [a * b for a, b in zip(times(back_u, u), times(algorithm.source, d), strict=True)]
+    assert times(back_g, sums) == [sum(u[i] * d[i + t] for i in range(m)) for t in range(r)]
+    for matrix, values in (
+        (algorithm.source, d),
+        (algorithm.output, products),
+        (back_u, u),
+        (back_g, sums),
+    ):
         program = cook_toom.program(matrix)
         assert program.run([Fraction(v) for v in values], add_up) == times(matrix, values)
 

@@ -8,6 +8,13 @@ r - 1 sources d by n products instead of ``m*r``:
 for matrices that come from evaluating polynomials at n - 1 points and at infinity (Cook-Toom;
 transposed, as Winograd has it). On two axes it is nested, ``y = A ((G g G^T) * (B d B^T)) A^T``.
 
+The gradient with respect to g, for gradients ``u`` of the results, is its adjoint
+
+    dg = G^T ((A^T u) * (B d))
+
+and on two axes ``G^T ((A^T u A) * (B d B^T)) G``: as many products, and what they are summed over,
+all squares and images, is summed before G^T.
+
 Nothing here rounds. The points decide how much the rest does: each pair +-p shares its work, and
 points around one keep the entries small (Barabasz, Anderson, Soodhalter and Gregg, "Error
 analysis and improving the accuracy of Winograd convolution for deep neural networks",
@@ -80,17 +87,24 @@ class Algorithm(NamedTuple):
 
         It is what the rounding of every step is multiplied by in the worst case.
         """
-        parts = [
-            sum(map(abs, taps)) * sum(map(abs, sources))
-            for taps, sources in zip(self.kernel, self.source, strict=True)
-        ]
-        return (
-            max(
-                sum((abs(a) * part for a, part in zip(row, parts, strict=True)), Fraction(0))
-                for row in self.output
-            )
-            ** 2
-        )
+        return _growth(self.output, self.kernel, self.source)
+
+    @property
+    def gradient_growth(self) -> Fraction:
+        """`growth` of the kernel gradient: than ``|u| |d|``."""
+        return _growth(transposed(self.kernel), transposed(self.output), self.source)
+
+
+def transposed(matrix: Matrix) -> Matrix:
+    """Return a matrix's transpose."""
+    return tuple(zip(*matrix, strict=True))
+
+
+def _growth(result: Matrix, left: Matrix, right: Matrix) -> Fraction:
+    """Return the most that ``|result| ((|left| 1) * (|right| 1))`` has, on two axes."""
+    parts = [sum(map(abs, a)) * sum(map(abs, b)) for a, b in zip(left, right, strict=True)]
+    sums = [sum(abs(a) * part for a, part in zip(row, parts, strict=True)) for row in result]
+    return Fraction(max(sums)) ** 2
 
 
 @functools.cache
@@ -171,7 +185,7 @@ def program(matrix: Matrix) -> Program:
             for part, last in zip(parts, lasts, strict=True)
         )
         rows[a], rows[b] = ({u: lasts[0], v: sign * lasts[1]} for sign in (1, -1))
-    for a, b in _mirrored(tuple(zip(*matrix, strict=True))):
+    for a, b in _mirrored(transposed(matrix)):
         both = [value({a: _ONE, b: sign * _ONE}) for sign in (1, -1)]
         for row in rows:
             if entry := row.pop(a, None):

@@ -11,11 +11,12 @@ import numpy as np
 
 from ...geometry import ConvGeometry
 from ..protocol import PLAIN, Epilogue, Options, Product
-from . import launch, pool, separable, structure, winograd
+from . import launch, pool, separable, structure, winograd, winograd_gradient
 from .direct import MOST_JOBS, MOST_SCRATCH, DirectPlan
 from .finish import NOTHING, Finish
 from .gradient import GradientPlan
 from .vector import Element, element_of, path
+from .winograd_gradient import WinogradGradientPlan
 
 
 def plan(
@@ -28,10 +29,6 @@ def plan(
     if element is None or not _within_reach(geometry):
         return None
     if product == "kernel_gradient":
-        if options.algorithm == "winograd":
-            raise ValueError(
-                "algorithm: expected None or 'direct' for a kernel gradient, got 'winograd'"
-            )
         inner: Any = GradientPlan(path(), element, geometry)
     else:
         inner = DirectPlan(path(), element, geometry, product)
@@ -39,37 +36,41 @@ def plan(
             return None
     if inner.scratch(1) > MOST_SCRATCH * launch.allowed():
         return None
-    why = ""
-    if product != "kernel_gradient":
-        chosen, why = _chosen(product, geometry, element, options.algorithm)
-        inner = chosen or inner
+    chosen, why = _chosen(product, geometry, element, options.algorithm)
+    inner = chosen or inner
     structured = options.algorithm is None
     return CpuPlan(product, geometry, dtype, inner, structured=structured, why=why)
 
 
 def _chosen(
     product: Product, geometry: ConvGeometry, element: Element, algorithm: str | None
-) -> tuple[winograd.WinogradPlan | None, str]:
+) -> tuple[winograd.WinogradPlan | WinogradGradientPlan | None, str]:
     """Return the plan by Winograd, or None for direct, and why."""
     arguments = geometry, product, element, path()
+    gradient = product == "kernel_gradient"
     possible = winograd.applies(*arguments)
     if algorithm == "winograd" and not possible:
         raise ValueError(
             "algorithm: expected None or 'direct' here, got 'winograd', which takes floats, two "
-            "axes, one group, no dilations, 3 x 3 (or 2 x 2) taps at stride 1, or a transposed "
-            "convolution with 2 or 3 taps a stride, and on both sides the channels of a vector "
-            f"({path().lanes(element)}) to {winograd.MOST_CHANNELS}"
+            "axes, one group, no dilations, 3 x 3 (or 2 x 2) taps at stride 1, or for a transposed "
+            "convolution and a kernel gradient 2 or 3 taps a stride, and on both sides the "
+            f"channels of a vector ({path().lanes(element)}) to {winograd.MOST_CHANNELS}"
         )
+    if not possible:
+        return None, "" if algorithm is None else f"algorithm={algorithm!r} was asked for"
+    preferred = winograd_gradient.preferred if gradient else winograd.preferred
+    pays = preferred(*arguments)
     if algorithm is not None:
         why = f"algorithm={algorithm!r} was asked for"
-    elif winograd.preferred(*arguments):
+    elif pays:
         why = "it saves enough products for these sizes and channels"
-    elif possible:
-        why = "saving products would not pay for these sizes and channels"
     else:
-        return None, ""
-    made = algorithm == "winograd" or (algorithm is None and winograd.preferred(*arguments))
-    return (winograd.WinogradPlan(path(), element, geometry, product) if made else None), why
+        why = "saving products would not pay for these sizes and channels"
+    if algorithm == "direct" or not (pays or algorithm):
+        return None, why
+    if gradient:
+        return WinogradGradientPlan(path(), element, geometry), why
+    return winograd.WinogradPlan(path(), element, geometry, product), why
 
 
 def _within_reach(geometry: ConvGeometry) -> bool:

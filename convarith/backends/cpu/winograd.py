@@ -42,7 +42,7 @@ from .phases import Phase
 from .tile import DENSE
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS, Element, Path
-from .winograd_layout import VECTORS, Layout
+from .winograd_layout import VECTORS, Layout, whole_vectors
 from .winograd_transforms import TAPS, TRANSFORM
 from .winograd_worker import PACK, PANEL, pack_worker
 
@@ -68,15 +68,14 @@ GAIN = 1.1
 
 
 def applies(geometry: ConvGeometry, product: Product, element: Element, path: Path) -> bool:
-    """Whether a `WinogradPlan` can be made."""
+    """Whether a `WinogradPlan`, or a `WinogradGradientPlan`, can be made."""
     channels = geometry.in_channels, geometry.out_channels
     return (
         element.floating
-        and product in ("forward", "transpose")
         and geometry.rank == 2
         and geometry.groups == 1
         and geometry.dilations == (1, 1)
-        and _taps(geometry, product) in (2, 3)
+        and taps_a_stride(geometry, product) in (2, 3)
         and min(channels) >= path.lanes(element)
         and max(channels) <= MOST_CHANNELS
         and math.prod(geometry.strides) <= MOST_JOBS
@@ -89,22 +88,26 @@ def preferred(geometry: ConvGeometry, product: Product, element: Element, path: 
     if not applies(geometry, product, element, path) or channels < 2 * path.lanes(element):
         return False  # few channels overlap most of their last vector
     sizes = _Sizes.of(geometry, product, path.lanes(element))
-    fewest = min(_cycles(sizes, m, element) for m in _choices(sizes.r))
+    fewest = min(_cycles(sizes, m, element) for m in choices(sizes.r))
     return GAIN * fewest < _direct_cycles(sizes, element)
 
 
-def _taps(geometry: ConvGeometry, product: Product) -> int:
-    """Return r where each phase has r x r taps, 0 where they differ."""
+def taps_a_stride(geometry: ConvGeometry, product: Product) -> int:
+    """Return r where each phase has r x r taps, 0 where they differ.
+
+    A phase of the kernel gradient are the taps that reach what one of the transpose's does.
+    """
     counts = set()
     for axis in geometry.axes:
-        step = axis.stride if product == "transpose" else 1
+        step = 1 if product == "forward" else axis.stride
         counts.add(axis.kernel // step if axis.kernel % step == 0 else 0)
         if product == "forward" and axis.stride > 1:
             return 0
     return counts.pop() if len(counts) == 1 else 0
 
 
-def _choices(r: int) -> list[int]:
+def choices(r: int) -> list[int]:
+    """Return every m of an F(m, r)."""
     return [m for m, taps in cook_toom.POINTS if taps == r]
 
 
@@ -128,7 +131,7 @@ class _Sizes(NamedTuple):
         channels = geometry.in_channels, geometry.out_channels
         counts = [[phase.length for phase in _phases(a, product)] for a in geometry.axes]
         return cls(
-            _taps(geometry, product),
+            taps_a_stride(geometry, product),
             *(channels[::-1] if product == "transpose" else channels),
             lanes,
             [(y, x) for y, x in itertools.product(*counts)],
@@ -188,29 +191,19 @@ class WinogradPlan:
         self.lanes = path.lanes(element)
         sizes = _Sizes.of(geometry, product, self.lanes)
         self.channels = sizes.source, sizes.result
-        m = m or min(_choices(sizes.r), key=lambda m: _cycles(sizes, m, element))
+        m = m or min(choices(sizes.r), key=lambda m: _cycles(sizes, m, element))
         self.algorithm = cook_toom.algorithm(m, sizes.r)
         self.axes = geometry.axes
         self.jobs = list(itertools.product(*(_phases(axis, product) for axis in self.axes)))
         self.squares = [[-(-phase.length // m) for phase in job] for job in self.jobs]
-        self.columns = self._columns()
+        #: The range of columns of each panel.
+        self.columns = whole_vectors(sizes.result, self.lanes, VECTORS)
         #: Entries of one job's packed kernel, whose panels may overlap.
         self.job_entries = self.algorithm.n**2 * sizes.source * sum(b - a for a, b in self.columns)
         gain = max(sum(map(abs, row)) for row in self.algorithm.kernel) ** 2
         self.limit = float(np.finfo(element.dtype).max) / max(1.0, float(gain))
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(functools.partial(Layout, self))
-
-    def _columns(self) -> list[tuple[int, int]]:
-        """Return the range of columns of each panel, all of them whole vectors."""
-        columns = self.channels[1]
-        most = min(VECTORS, columns // self.lanes)  # 17 columns are two overlapping vectors
-        result = []
-        for start in range(0, columns, most * self.lanes):
-            wide = min(most, -(-(columns - start) // self.lanes)) * self.lanes
-            start = min(start, columns - wide)
-            result.append((start, start + wide))
-        return result
 
     def panels(self, rows: int) -> np.ndarray:
         """Return the table of panels for tiles of `rows`; 0 where no tile is run."""

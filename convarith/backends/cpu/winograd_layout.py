@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,8 +94,8 @@ class Layout:
             CALL,
             each * threads,
             source_size=sizes,
-            source_strides=_strides(sizes, pixel),
-            result_strides=_strides(results, width * itemsize),
+            source_strides=plane_strides(sizes, pixel),
+            result_strides=plane_strides(results, width * itemsize),
             result_step=[axis.stride if plan.transposed else 1 for axis in plan.axes],
             batch=batch,
             m=m,
@@ -141,7 +142,24 @@ class Layout:
         return table
 
 
-def _strides(sizes: list[int], pixel: int) -> list[int]:
+def whole_vectors(channels: int, lanes: int, most: int) -> list[tuple[int, int]]:
+    """Return ranges of channels, each of as many vectors but at most `most`; they may overlap.
+
+    The last range does where the channels do not fill its last vector. 17 channels are two ranges
+    of 16.
+    """
+    most = min(most, channels // lanes)
+    vectors = -(-channels // lanes)
+    most = -(-vectors // -(-vectors // most))
+    result = []
+    for start in range(0, channels, most * lanes):
+        wide = min(most, -(-(channels - start) // lanes)) * lanes
+        start = min(start, channels - wide)
+        result.append((start, start + wide))
+    return result
+
+
+def plane_strides(sizes: Sequence[int], pixel: int) -> list[int]:
     """Return the bytes between neighbours along (n, y, x) of an array (n, y, x, c)."""
     y, x = sizes
     return [y * x * pixel, x * pixel, pixel]

@@ -1,10 +1,11 @@
 """The transforms of Winograd's algorithm, one kernel each, a vector of channels at a time.
 
-Each is a matrix from the left and its transpose from the right (see `cook_toom`): of r x r taps,
-of n x n sources, and of n x n products. What comes of the first two goes to places far apart, to
-an operand of each product. The last one's m x m results are finished and written where they
-belong. All run over the channels in whole vectors; the last one overlaps the one before where it
-has to, so that none is ever cut.
+Each is a matrix from the left and its transpose from the right (see `cook_toom`). A product
+transforms r x r taps, n x n sources, and n x n products; a kernel gradient n x n sources, the
+gradients of m x m results, and n x n sums of products. What is made into operands goes to places
+far apart, one for each product. What is made of products, m x m results or r x r taps, is finished
+and written where it belongs. All run over the channels in whole vectors; the last one overlaps the
+one before where it has to, so that none is ever cut.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ TRANSFORM = np.dtype(
     [
         (name, np.int64)
         for name in (
-            "window",  # address of the taps, sources or results
+            "window",  # address of the taps, sources, results or their gradients
             "row",  # from one row of the window to the next
             "pixel",
             "products",  # address of the first of n*n
@@ -40,8 +41,8 @@ TRANSFORM = np.dtype(
     ]
 )
 
-#: What is transformed.
-TAPS, SOURCES, PRODUCTS = 0, 1, 2
+#: What is transformed: the first three by a product, sources and the last two by its adjoint.
+TAPS, SOURCES, PRODUCTS, RESULTS, SUMS = range(5)
 
 
 @functools.cache
@@ -69,7 +70,7 @@ def emit(typing, path, element, m, r, kind, arguments):
 
 
 class _Transform(Emitter):
-    """The generator of one transform; what is finished at a time are the m pixels of a row."""
+    """The generator of one transform; what is finished at a time are the pixels of a row."""
 
     def __init__(
         self,
@@ -82,14 +83,22 @@ class _Transform(Emitter):
         arguments: ir.Value,
     ) -> None:
         super().__init__(path, element, builder, TRANSFORM, arguments)
-        self.rows, self.vectors = m, 1
         self.algorithm = cook_toom.algorithm(m, r)
+        matrix = (
+            self.algorithm.kernel,
+            self.algorithm.source,
+            self.algorithm.output,
+            cook_toom.transposed(self.algorithm.output),
+            cook_toom.transposed(self.algorithm.kernel),
+        )[kind]
+        self.rows, self.vectors = len(matrix), 1
         self.in_memory, self.alignment = self.vector, self.itemsize
         if kind == TAPS:  # in float64, so that they are rounded once
             self.element = next(e for e in ELEMENTS if e.dtype == np.float64)
             self.itemsize = self.element.dtype.itemsize
             self.vector = ir.VectorType(self.element.type, self.lanes)
-        self._over_channels((self._taps, self._sources, self._results)[kind])
+        body = self._from_products if kind in (PRODUCTS, SUMS) else self._to_operands
+        self._over_channels(lambda: body(matrix))
 
     def _over_channels(self, body) -> None:
         """Run `body` with ``self.channel`` at the offset of each vector."""
@@ -107,12 +116,6 @@ class _Transform(Emitter):
         b.cbranch(b.icmp_signed("<", self.channel, last), loop, after)
         b.position_at_end(after)
 
-    def _taps(self) -> None:
-        self._to_operands(self.algorithm.kernel)
-
-    def _sources(self) -> None:
-        self._to_operands(self.algorithm.source)
-
     def _to_operands(self, matrix: cook_toom.Matrix) -> None:
         places = range(len(matrix[0]))
         columns = [
@@ -123,13 +126,13 @@ class _Transform(Emitter):
             for x, value in enumerate(self._times(matrix, [column[y] for column in columns])):
                 self._store(value, self._product(y, x))
 
-    def _results(self) -> None:
-        n, matrix = self.algorithm.n, self.algorithm.output
+    def _from_products(self, matrix: cook_toom.Matrix) -> None:
+        n = self.algorithm.n
         columns = [
             self._times(matrix, [self._load(self._product(y, x)) for y in range(n)])
             for x in range(n)
         ]
-        for y in range(self.algorithm.m):
+        for y in range(self.rows):
             self.row = y
             row = self._times(matrix, [column[y] for column in columns])
             for x, (value,) in enumerate(self._epilogue([[value] for value in row])):

@@ -22,9 +22,10 @@ import numpy as np
 from numba import carray, njit
 
 from . import compiled
-from .native import clear, copy, pointer, run_tile, take_next
+from .native import copy, pointer, run_tile, take_next
 from .tile import SEGMENT, TILE
 from .winograd_transforms import TRANSFORM
+from .winograd_window import ONE_STEP, point_at_window
 
 _int = np.int64
 
@@ -100,33 +101,18 @@ def pack_worker() -> int:
 @njit
 def _transform_sources(call, job, first, stop, v, transform, transform_address, window):
     """Transform the sources of squares to V."""
-    n, pixel, line = call.n, call.source_strides[2], call.source_strides[1]
-    height, width = call.source_size[0], call.source_size[1]
+    pixel = call.source_strides[2]
     transform.product = call.v_product
-    transform.pixel = pixel
     transform.last = pixel - call.vector
     for square in range(first, stop):
         rest, square_x = divmod(square, job.squares[1])
         image, square_y = divmod(rest, job.squares[0])
         y = job.first[0] + square_y * call.m
         x = job.first[1] + square_x * call.m
-        at = call.source + image * call.source_strides[0] + y * line + x * pixel
-        transform.window = at
-        transform.row = line
-        if y < 0 or y + n > height or x < 0 or x + n > width:
-            before = min(max(-x, 0), n)
-            behind = min(max(x + n - width, 0), n - before)
-            inside = (n - before - behind) * pixel
-            for row in range(n):
-                target = window + row * n * pixel
-                if y + row < 0 or y + row >= height or inside == 0:
-                    clear(target, n * pixel)
-                    continue
-                clear(target, before * pixel)
-                copy(target + before * pixel, at + row * line + before * pixel, inside)
-                clear(target + before * pixel + inside, behind * pixel)
-            transform.window = window
-            transform.row = n * pixel
+        at = call.source + image * call.source_strides[0]
+        point_at_window(
+            transform, at, y, x, call.n, call.source_size, call.source_strides, ONE_STEP, window
+        )
         transform.products = v
         run_tile(call.of_sources, transform_address)
         v += pixel
