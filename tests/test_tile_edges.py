@@ -16,7 +16,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from convarith import ConvGeometry, conv, conv_as_matmul, conv_kernel_gradient, conv_transpose
+from convarith import (
+    ConvGeometry,
+    conv,
+    conv_as_matmul,
+    conv_kernel_gradient,
+    conv_transpose,
+    set_num_threads,
+)
 from convarith.testing import (
     LAYOUTS,
     STRUCTURES,
@@ -142,6 +149,65 @@ WINDOWS = {
 def test_windows(backend, product, name):
     for dtype, batch in itertools.product(("float32", "float64", "float16", "int32"), (1, 3)):
         Trial(product, WINDOWS[name], dtype=dtype, batch=batch, out="C", backend=backend).check()
+
+
+@pytest.mark.parametrize("channels", [3, 15, 33])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [1, 3, 4])
+@pytest.mark.parametrize("product", ["forward", "kernel_gradient"])
+def test_windows_of_a_depthwise_product(backend, product, kernel, stride, channels):
+    """Widths around a window's, rows that go in pairs and one that is left, and one alone."""
+    for dilation, width, padding in itertools.product((1, 2), (-1, 0, 1, 4), (0, 1, kernel + 2)):
+        span = (kernel - 1) * dilation + 1
+        size = max(1, 2 * stride + span - 2 * padding), max(1, span + width)
+        geometry = ConvGeometry(
+            size,
+            kernel,
+            strides=stride,
+            dilations=dilation,
+            padding=padding,
+            groups=channels,
+            in_channels=channels,
+            out_channels=channels,
+        )
+        Trial(product, geometry, out="C", backend=backend).check()
+
+
+SLIDING = {
+    "strips": ConvGeometry((3, 600), 3, padding=1, groups=5, in_channels=5, out_channels=5),
+    "chunks": ConvGeometry((70, 40), 3, padding=1, groups=33, in_channels=33, out_channels=33),
+    "more taps than a window has": ConvGeometry(
+        (9, 40), (4, 11), padding=5, groups=18, in_channels=18, out_channels=18
+    ),
+    "outputs far apart": ConvGeometry(
+        (40, 40), 3, dilations=19, padding=19, groups=3, in_channels=3, out_channels=3
+    ),
+    "one axis": ConvGeometry(
+        (5000,), 3, dilations=3, strides=2, groups=17, in_channels=17, out_channels=17
+    ),
+    "three axes": ConvGeometry(
+        (5, 9, 30), 3, padding=1, groups=20, in_channels=20, out_channels=20
+    ),
+}
+
+
+@pytest.mark.parametrize("product", ["forward", "kernel_gradient"])
+@pytest.mark.parametrize(
+    "name, dtype",
+    [*((name, "float32") for name in SLIDING), *(("chunks", d) for d in ("float64", "int32"))],
+)
+def test_depthwise_products_do_not_depend_on_threads(backend, product, name, dtype):
+    """Sums of a gradient's chunks are added up in their order."""
+    results = []
+    try:
+        for threads in (1, 2, 5):
+            set_num_threads(threads)
+            trial = Trial(product, SLIDING[name], batch=2, dtype=dtype, out="C", backend=backend)
+            results.append(trial.check())
+    finally:
+        set_num_threads(None)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
 
 
 @every_product

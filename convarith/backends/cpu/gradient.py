@@ -15,7 +15,7 @@ from .blocks import PIECES_A_THREAD, SMALL_WORK
 from .direct_layout import strides_of
 from .gradient_worker import BLOCK, CALL, PANEL, ROWS, scratch_nbytes, worker
 from .phases import ONE
-from .tile import CHANNELWISE, DENSE, shapes
+from .tile import DENSE, shapes
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS, Element, Path
 
@@ -40,12 +40,9 @@ class GradientPlan:
         self.groups = geometry.groups
         self.depth = geometry.in_channels // self.groups
         self.columns = geometry.out_channels // self.groups
-        self.channelwise = self.groups > 1 and self.depth == self.columns == 1
-        if self.channelwise:
-            self.columns, self.groups = geometry.out_channels, 1
         x = self.axes[2]
         #: Whether the rows of neighbouring taps are evenly spaced in memory, and few.
-        self.joins = self.channelwise or (
+        self.joins = (
             self.groups == 1 and self.depth < FEW_CHANNELS and (x.dilation == 1 or self.depth == 1)
         )
         pixel = geometry.in_channels * element.dtype.itemsize
@@ -53,14 +50,9 @@ class GradientPlan:
         lanes = path.lanes(element)
         joined = self.depth * x.kernel
         #: Whether rows are channels of g, and lanes those of all taps of the last axis.
-        self.swapped = (
-            not self.channelwise
-            and self.groups == 1
-            and x.dilation == 1
-            and 2 * self.columns <= joined <= lanes
-        )
+        self.swapped = self.groups == 1 and x.dilation == 1 and 2 * self.columns <= joined <= lanes
         #: Whether panels of g are copied together before they are read.
-        self.packs = not self.channelwise and self.columns * element.dtype.itemsize >= WIDE
+        self.packs = self.columns * element.dtype.itemsize >= WIDE
         self._choose_tile()
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(functools.partial(GradientLayout, self))
@@ -77,7 +69,7 @@ class GradientPlan:
 
         def cycles(shape: tuple[int, int]) -> tuple[float, int]:
             rows, wide = shape
-            loads = wide + rows * (wide if self.channelwise else 1)
+            loads = wide + rows
             each = max(rows * wide / 2, 0.6 * loads, 4) + loads / 8
             tiles = -(-length // (rows // unit * unit)) * -(-needed // wide)
             return tiles * (each * CHUNK_PIXELS + 100 + 3 * rows * wide), -rows * wide
@@ -87,7 +79,7 @@ class GradientPlan:
             for shape in shapes(self.path)
             if unit <= shape[0] <= max(unit, length)
             and shape[1] <= needed
-            and (self.channelwise or shape[1] * self.path.nbytes <= PANEL_BYTES)
+            and shape[1] * self.path.nbytes <= PANEL_BYTES
         ]
         most, wide = min(fitting, key=cycles)
         self.rows = most // unit * unit
@@ -95,7 +87,7 @@ class GradientPlan:
 
     def __str__(self) -> str:
         layout = self.layout(1, launch.allowed())
-        kind = "depthwise, " if self.channelwise else "channels of g by taps, " * self.swapped
+        kind = "channels of g by taps, " * self.swapped
         return (
             f"direct, {kind}kernel gradient: tiles of {self.rows} x {self.vectors} vectors of "
             f"{self.path.nbytes} bytes ({self.path.name}), sums over {layout.chunk} rows of pixels "
@@ -152,7 +144,6 @@ class GradientPlan:
         itemsize, element = self.element.dtype.itemsize, ELEMENTS.index(self.element)
         z, y, x = (axis.kernel for axis in self.axes)
         c_row = self.geometry.out_channels * itemsize
-        kind = CHANNELWISE if self.channelwise else DENSE
         lanes = self.path.lanes(self.element)
         last = -(-(self.columns % self._full or self._full) // lanes)
         rest = self.columns % lanes
@@ -165,7 +156,7 @@ class GradientPlan:
                     element,
                     rows,
                     vectors,
-                    kind,
+                    DENSE,
                     partial=partial,
                     in_place=not self.packs,
                 )
@@ -209,7 +200,7 @@ class GradientPlan:
             at = (group * self.columns + first) * itemsize
             panels.append(
                 (
-                    at if self.channelwise else group * self.depth * itemsize,
+                    group * self.depth * itemsize,
                     at,
                     at,
                     first + self._full >= self.columns,

@@ -37,7 +37,7 @@ if hasattr(os, "register_at_fork"):
 class Call:
     """What a worker is called with, but for the arrays of one call.
 
-    In memory it is the record, a counter in a cache line of its own, and the threads' scratch.
+    In memory it is the record, two counters in a cache line of their own, and the threads' scratch.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Call:
         except IndexError:
             block = self._block()
         memory, address = block
-        memory[self._counter] = 0
+        memory[self._counter] = memory[self._counter + 1] = 0
         at = self._at
         for name, value in fields.items():
             if value is None:

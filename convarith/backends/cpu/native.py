@@ -88,11 +88,14 @@ def clear(typing, target, nbytes):
 
 @intrinsic
 def take_next(typing, counter):
-    """Add one to the int64 at an address, atomically; return what it was."""
+    """Add one to the int64 at an address, atomically; return what it was.
+
+    Who sees the sum of several threads sees all that they wrote before.
+    """
 
     def generate(context, builder, signature, arguments):
         pointer = builder.inttoptr(arguments[0], I64.as_pointer())
-        return builder.atomic_rmw("add", pointer, I64(1), "monotonic")
+        return builder.atomic_rmw("add", pointer, I64(1), "acq_rel")
 
     return types.int64(types.int64), generate
 

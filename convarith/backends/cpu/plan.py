@@ -11,7 +11,16 @@ import numpy as np
 
 from ...geometry import ConvGeometry
 from ..protocol import PLAIN, Epilogue, Options, Product
-from . import launch, pool, separable, structure, winograd, winograd_gradient
+from . import (
+    depthwise,
+    depthwise_gradient,
+    launch,
+    pool,
+    separable,
+    structure,
+    winograd,
+    winograd_gradient,
+)
 from .direct import MOST_JOBS, MOST_SCRATCH, DirectPlan
 from .finish import NOTHING, Finish
 from .gradient import GradientPlan
@@ -29,10 +38,12 @@ def plan(
     if element is None or not _within_reach(geometry):
         return None
     if product == "kernel_gradient":
-        inner: Any = GradientPlan(path(), element, geometry)
+        applies = depthwise_gradient.applies(geometry)
+        kind = depthwise_gradient.DepthwiseGradientPlan if applies else GradientPlan
+        inner: Any = kind(path(), element, geometry)
     else:
-        inner = DirectPlan(path(), element, geometry, product)
-        if len(inner.jobs) > MOST_JOBS:
+        inner = _direct(product, geometry, element)
+        if isinstance(inner, DirectPlan) and len(inner.jobs) > MOST_JOBS:
             return None
     if inner.scratch(1) > MOST_SCRATCH * launch.allowed():
         return None
@@ -40,6 +51,15 @@ def plan(
     inner = chosen or inner
     structured = options.algorithm is None
     return CpuPlan(product, geometry, dtype, inner, structured=structured, why=why)
+
+
+def _direct(
+    product: Product, geometry: ConvGeometry, element: Element
+) -> DirectPlan | depthwise.DepthwisePlan:
+    """Return the plan by windows where they hold all taps, or else by tiles."""
+    if depthwise.applies(path(), geometry, product):
+        return depthwise.DepthwisePlan(path(), element, geometry)
+    return DirectPlan(path(), element, geometry, product)
 
 
 def _chosen(
@@ -163,7 +183,7 @@ class CpuPlan:
             in_channels=g.in_channels,
             out_channels=g.out_channels,
         )
-        inner = DirectPlan(self.inner.path, self.inner.element, geometry, self.product)
+        inner = _direct(self.product, geometry, self.inner.element)
 
         def view(kernel: np.ndarray) -> np.ndarray:
             weights = structure.channel_weights(kernel, 1)
