@@ -14,14 +14,14 @@ import numpy as np
 from ...axis import Axis
 from ...geometry import ConvGeometry
 from . import launch, pool
-from .blocks import PIECES_A_THREAD, SMALL_WORK
+from .blocks import PIECES_A_THREAD, SMALL_WORK, evenly
 from .depthwise_kernel import kernel
 from .depthwise_worker import BLOCK, CALL, PANEL, PART, SCRATCH, worker
 from .direct_layout import strides_of
 from .finish import Finish
 from .phases import ONE
 from .vector import ELEMENTS, Element, Path
-from .window import MOST, STRIP, Walk, Window, choose_window, evenly, heights_of, panels_of
+from .window import MOST, STRIP, Walk, Window, choose_window, heights_of, panels_of
 
 if TYPE_CHECKING:
     from ..protocol import Product
@@ -64,9 +64,12 @@ class DepthwisePlan:
 
     def pack(self, weights: np.ndarray) -> np.ndarray:
         """Lay the taps out as whole vectors."""
-        padded = np.zeros((math.prod(weights.shape[:-2]), self.wide), self.element.dtype)
-        padded[:, : self.channels] = weights.reshape(len(padded), self.channels)
-        return pool.aligned([padded], self.element.dtype)
+        taps = math.prod(weights.shape[:-2])
+        packed = pool.aligned(taps * self.wide, self.element.dtype)
+        padded = packed.reshape(taps, self.wide)
+        padded[:, : self.channels] = weights.reshape(taps, self.channels)
+        padded[:, self.channels :] = 0
+        return packed
 
     @property
     def wide(self) -> int:
@@ -74,9 +77,9 @@ class DepthwisePlan:
         lanes = self.path.lanes(self.element)
         return -(-self.channels // lanes) * lanes
 
-    def scratch(self, batch: int) -> int:
+    def scratch(self, batch: int, threads: int) -> int:
         """Return the bytes that a run allocates besides its result."""
-        return SCRATCH * launch.allowed()
+        return SCRATCH * threads
 
     def run(self, source: np.ndarray, packed: np.ndarray, out: np.ndarray, finish: Finish) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""

@@ -20,13 +20,13 @@ from .phases import ONE, Phase
 from .tile import CHANNELWISE, DENSE, HALVED
 from .vector import Element, Path
 
-#: More jobs, residues of an axis, or scratch a thread than this is left to the reference.
+#: More jobs, residues of an axis, or scratch of one thread than this is left to the reference.
 MOST_JOBS = 2**14
 MOST_SCRATCH = 2**26
 
 
 class Packed(NamedTuple):
-    """A kernel laid out as ``[job][panel][tap][depth][lane]``; see `DirectPlan._job_panels`."""
+    """A kernel laid out as ``[job][panel][tap][depth][lane]``; see `DirectPlan._job_columns`."""
 
     panels: np.ndarray
     exact: bool  # some entry is not finite, so no zero around the source may meet it
@@ -182,32 +182,48 @@ class DirectPlan:
         if self.channelwise:
             kernel = np.swapaxes(kernel, 4, 5)  # groups are the columns
         tapwise = exact or not self.together  # see Layout
-        panels = [self._job_panels(kernel, job, tapwise) for job in self.jobs]
-        return Packed(pool.aligned(panels, dtype), exact)
+        shapes = [self._job_shape(job) for job in self.jobs]
+        panels = pool.aligned(sum(map(math.prod, shapes)), dtype)
+        at = 0
+        for job, shape in zip(self.jobs, shapes, strict=True):
+            columns = self._job_columns(kernel, job, tapwise).reshape(shape)
+            groups, steps, count, lanes = shape
+            there = panels[at : at + columns.size].reshape(groups, count, steps, lanes)
+            there[...] = columns.swapaxes(1, 2)
+            at += columns.size
+        return Packed(panels, exact)
 
-    def _job_panels(self, kernel: np.ndarray, job: Job, tapwise: bool) -> np.ndarray:
-        """Return ``[panel][tap][depth][lane]`` of a kernel (z, y, x, depth, group, column).
+    def _job_shape(self, job: Job) -> tuple[int, int, int, int]:
+        """Return how many groups, steps, panels and lanes a job's packed kernel has."""
+        steps = self.depth * math.prod(len(phase.taps[0]) for phase in job)
+        count = 1 if self.halved else -(-len(job[2].taps) * self.columns // self.lanes)
+        return 1 if self.channelwise else self.groups, steps, count, self.lanes
 
-        Unless `tapwise`, the last axis's taps come after the depth.
+    def _job_columns(self, kernel: np.ndarray, job: Job, tapwise: bool) -> np.ndarray:
+        """Return ``[group][tap][depth][column]`` of a kernel (z, y, x, depth, group, column).
+
+        Unless `tapwise`, the last axis's taps come after the depth. Columns are filled up with
+        zeros to whole panels, or to half a vector a row where it is halved.
         """
-        z, y, x = job
-        groups = kernel.shape[4]
-        rows = []
-        for taps in y.taps:
-            taken = kernel[np.ix_(z.taps[0], taps, [k for each in x.taps for k in each])]
-            shape = (*taken.shape[:2], len(x.taps), len(x.taps[0]), *kernel.shape[3:])
-            taken = taken.reshape(shape)
-            inner = (3, 4) if tapwise else (4, 3)  # x and depth
-            taken = taken.transpose(5, 0, 1, *inner, 2, 6)  # (group, z, y, inner, member, column)
-            steps, columns = math.prod(taken.shape[1:5]), math.prod(taken.shape[5:])
-            rows.append(taken.reshape(groups, steps, columns))
-        count = 1 if self.halved else -(-columns // self.lanes)
-        width = count * self.lanes // len(rows)  # half a vector a row where it is halved
-        padded = np.zeros((groups, steps, len(rows), width), kernel.dtype)
-        for row, taken in enumerate(rows):
-            padded[:, :, row, :columns] = taken
-        padded = padded.reshape(groups, steps, count, self.lanes)
-        return padded.transpose(0, 2, 1, 3).reshape(-1)
+        z, y, x = (phase.taps for phase in job)
+        groups, steps, count, lanes = self._job_shape(job)
+        wide = count * lanes // len(y)
+        inner = (2, 3) if tapwise else (3, 2)  # x and depth
+
+        def part(y_taps: tuple[int, ...], x_taps: tuple[int, ...]) -> np.ndarray:
+            taken = kernel[_evenly_spaced(z[0]), _evenly_spaced(y_taps), _evenly_spaced(x_taps)]
+            return taken.transpose(4, 0, 1, *inner, 5)
+
+        first = part(y[0], x[0])
+        columns = first.shape[-1]
+        if len(y) == len(x) == 1 and columns == wide:
+            return first.reshape(groups, steps, wide)
+        result = np.zeros((*first.shape[:-1], len(y), wide), kernel.dtype)
+        for row, y_taps in enumerate(y):
+            for member, x_taps in enumerate(x):
+                there = result[..., row, member * columns : (member + 1) * columns]
+                there[...] = part(y_taps, x_taps)
+        return result
 
     @property
     def lanes(self) -> int:
@@ -223,9 +239,9 @@ class DirectPlan:
             result[first : first + len(tiled)] = tiled
         return result
 
-    def scratch(self, batch: int) -> int:
+    def scratch(self, batch: int, threads: int) -> int:
         """Return the bytes that a run allocates besides its result."""
-        return self.layout(batch, launch.allowed(), False).scratch_nbytes
+        return self.layout(batch, threads, False).scratch_nbytes
 
     def run(self, source: np.ndarray, packed: Packed, out: np.ndarray, finish: Finish) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
@@ -246,3 +262,12 @@ class DirectPlan:
             residual=finish.residual,
             activation=finish.activation,
         )
+
+
+def _evenly_spaced(taps: tuple[int, ...]) -> slice:
+    """Return the slice that takes these taps, which are in equal steps up or down."""
+    if len(taps) < 2:
+        return slice(taps[0], taps[0] + 1) if taps else slice(0)
+    step = taps[1] - taps[0]
+    stop = taps[-1] + step
+    return slice(taps[0], None if stop < 0 else stop, step)

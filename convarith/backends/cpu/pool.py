@@ -12,7 +12,6 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -47,16 +46,10 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.ndarray(shape, dtype, buffer, start)
 
 
-def aligned(parts: Sequence[np.ndarray], dtype: np.dtype) -> np.ndarray:
-    """Return one new array of all the parts, aligned to a cache line, outside of the pool."""
-    size = sum(part.size for part in parts)
+def aligned(size: int, dtype: np.dtype) -> np.ndarray:
+    """Return an uninitialised array that begins with a cache line, outside of the pool."""
     memory = np.empty(size * dtype.itemsize + _ALIGNMENT, np.uint8)
-    result = np.ndarray((size,), dtype, memory, -address(memory) % _ALIGNMENT)
-    at = 0
-    for part in parts:
-        result[at : at + part.size] = part.ravel()
-        at += part.size
-    return result
+    return np.ndarray((size,), dtype, memory, -address(memory) % _ALIGNMENT)
 
 
 def address(array: np.ndarray) -> int:

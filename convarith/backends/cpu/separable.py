@@ -133,8 +133,10 @@ class SeparablePlan:
         values = values[axis.taps].astype(self.element.dtype, copy=False)
         counts = tuple(int(count) for count in axis.residues["taps"])
         element = ELEMENTS.index(self.element)
+        packed = pool.aligned(values.size, self.element.dtype)
+        packed[...] = values.ravel()
         return Weights(
-            pool.aligned([values], self.element.dtype),
+            packed,
             values.shape[1] * self.element.dtype.itemsize,
             kernels(self.path, element, channelwise, axis.most_taps),
             weave(element, channelwise, counts) if axis is self.x and self.weaves else 0,
@@ -146,9 +148,9 @@ class SeparablePlan:
         places = np.arange(self.channels + more) % self.channels
         return np.take(parts, places, axis=-1)
 
-    def scratch(self, batch: int) -> int:
+    def scratch(self, batch: int, threads: int) -> int:
         """Return the bytes that a run allocates besides its result."""
-        return self.layout(batch, launch.allowed()).scratch_nbytes
+        return self.layout(batch, threads).scratch_nbytes
 
     def run(self, source: np.ndarray, packed: Packed, out: np.ndarray, finish: Finish) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""

@@ -46,7 +46,7 @@ def diagonal(kernel: np.ndarray) -> np.ndarray | None:
     weights = np.einsum("...cc->...c", kernel)
     # A NaN counts as nonzero: on the diagonal it is a weight like others, beside it the end.
     for whole, along in ((tap, tap.diagonal()), (kernel, weights)):
-        if np.count_nonzero(whole) != np.count_nonzero(along):
+        if np.count_nonzero(whole != 0) != np.count_nonzero(along):  # of bools it is faster
             return None
     return weights
 
