@@ -210,6 +210,52 @@ def test_depthwise_products_do_not_depend_on_threads(backend, product, name, dty
         np.testing.assert_array_equal(result, results[0])
 
 
+#: How the operands of a kernel gradient are cut up: channels into strips, sums into parts.
+CUT = {
+    "strips of both operands": ConvGeometry((3, 8), 1, in_channels=130, out_channels=70),
+    "strips in steps": ConvGeometry(
+        (9, 11), 3, strides=(2, 3), dilations=2, padding="SAME", in_channels=66, out_channels=65
+    ),
+    "strips of groups": ConvGeometry(
+        (2, 9), (1, 2), padding=1, groups=2, in_channels=134, out_channels=132
+    ),
+    "rows cut into chunks": ConvGeometry(1100, 2, padding=1, in_channels=64, out_channels=65),
+    "long rows of few channels": ConvGeometry(2100, 3, dilations=3, in_channels=2, out_channels=9),
+    "parts": ConvGeometry((150, 130), 3, padding=1, in_channels=3, out_channels=25),
+    "parts of strips": ConvGeometry((80, 62), 1, in_channels=64, out_channels=66),
+    "parts of taps": ConvGeometry((520, 510), 3, padding=1),
+    "long rows of taps": ConvGeometry((2, 2500), (1, 4), padding=(0, 2), out_channels=2),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+@pytest.mark.parametrize("dtype, batch", [("float32", 1), ("int32", 3)])
+def test_cuts_of_a_kernel_gradient(backend, name, dtype, batch):
+    """They are the same on any number of threads."""
+    trial = functools.partial(
+        Trial, "kernel_gradient", CUT[name], batch=batch, dtype=dtype, out="C", backend=backend
+    )
+    results = []
+    try:
+        for threads in (1, 3):
+            set_num_threads(threads)
+            results.append(trial().check())
+    finally:
+        set_num_threads(None)
+    np.testing.assert_array_equal(*results)
+
+
+def test_parts_that_are_not_finite(backend):
+    """Their sums warn of nothing, as all others."""
+    geometry = CUT["parts of taps"]
+    x = np.ones((1, *geometry.input_shape), np.float32)
+    g = np.ones((1, *geometry.output_shape), np.float32)
+    for first, last in ((np.inf, -np.inf), (3e38, 3e38)):
+        x[0, 5, 5], x[0, 500, 5] = first, last
+        result = conv_kernel_gradient(x, g, 3, padding=1, backend=backend)
+        assert not np.isfinite(result).any() or backend == "reference"
+
+
 @every_product
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int16"])

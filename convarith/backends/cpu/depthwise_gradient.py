@@ -43,9 +43,9 @@ class DepthwiseGradientPlan:
         """Return g as it is: it is read in place."""
         return g
 
-    def scratch(self, batch: int) -> int:
+    def scratch(self, batch: int, threads: int) -> int:
         """Return the bytes that a run allocates besides its result."""
-        return self.layout(batch, launch.allowed()).scratch_nbytes
+        return self.layout(batch, threads).scratch_nbytes
 
     def run(self, x: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""

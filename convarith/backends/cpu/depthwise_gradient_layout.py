@@ -9,14 +9,14 @@ import numpy as np
 
 from ...axis import Axis
 from . import launch, pool
-from .blocks import PIECES_A_THREAD, SMALL_WORK
+from .blocks import PIECES_A_THREAD, SMALL_WORK, evenly
 from .depthwise_gradient_kernel import kernel as window_kernel
 from .depthwise_gradient_worker import BLOCK, CALL, COLUMNS, PANEL, SCRATCH, TAPS, worker
 from .direct_layout import strides_of
 from .tile import DENSE
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS
-from .window import STRIP, Walk, Window, evenly, heights_of, panels_of
+from .window import STRIP, Walk, Window, heights_of, panels_of
 
 if TYPE_CHECKING:
     from .depthwise_gradient import DepthwiseGradientPlan
@@ -162,7 +162,7 @@ class Layout:
 
 
 def _range(axis: Axis, walk: Walk, origin: int, taps: range, steps: tuple[int, int]) -> list[int]:
-    """Return `window.range_of` of some taps, of the outputs from `origin` on, in some steps."""
+    """Return a window's range, of some taps, of the outputs from `origin` on, in some steps."""
     starts, stops = [], []
     for q, tap in ((place // walk.classes, tap) for place, tap in enumerate(taps)):
         low, high = (max(0, -((origin - o) // walk.apart)) for o in axis.outputs_of(tap))

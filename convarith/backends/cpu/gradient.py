@@ -11,24 +11,36 @@ import numpy as np
 from ...axis import Axis
 from ...geometry import ConvGeometry
 from . import launch, pool
-from .blocks import PIECES_A_THREAD, SMALL_WORK
+from .blocks import PIECES_A_THREAD, SMALL_WORK, evenly
 from .direct_layout import strides_of
-from .gradient_worker import BLOCK, CALL, PANEL, ROWS, scratch_nbytes, worker
+from .gradient_worker import BLOCK, CALL, PANEL, ROWS, SPAN, scratch_nbytes, worker
 from .phases import ONE
 from .tile import DENSE, shapes
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS, Element, Path
 
-#: Pixels whose products are summed before they are added to the others, at least a row of them.
-CHUNK_PIXELS = 256
+#: Pixels whose products are summed before they are added to the others, at least a row of them
+#: unless it is LONG_ROWS times as long.
+CHUNK_PIXELS, LONG_ROWS = 256, 4
+#: How many at most for each byte of a vector, where strips of g are copied: a panel and as many
+#: rows' channels of the input then share the first-level cache.
+PIXELS_A_BYTE = 4
 #: With fewer channels than this a tile's rows run on over the next taps of the last axis.
 FEW_CHANNELS = 8
-#: From this many bytes of g's channels on, panels of them are copied together first: a step from
-#: pixel to pixel would use few sets of the first-level cache, or a page each.
+#: From this many bytes of an operand's channels on, those of a piece are copied together first.
 WIDE = 256
-
+#: Where operands of as many bytes are so many times all parts' results, the rows of pixels are
+#: dealt out instead of the results: each piece reads its operands once, from the nearest cache for
+#: every tap.
+LARGE_OPERANDS, OPERANDS_A_RESULT = 2**21, 4
+#: As how many parts then, each with sums of its own, which are added in order; their bytes at most.
+PARTS, PARTS_BYTES = 16, 2**22
 #: What a pixel of a panel takes at most: a chunk of them then stays in the first-level cache.
 PANEL_BYTES = 128
+#: What a pixel takes of a piece's panels, and of a strip: they stay in the second-level cache.
+SPAN_BYTES, STRIP_BYTES = 1024, 512
+#: Fewer rows a piece would copy g's panels too often.
+LEAST_ROWS = 96
 
 
 class GradientPlan:
@@ -51,8 +63,14 @@ class GradientPlan:
         joined = self.depth * x.kernel
         #: Whether rows are channels of g, and lanes those of all taps of the last axis.
         self.swapped = self.groups == 1 and x.dilation == 1 and 2 * self.columns <= joined <= lanes
-        #: Whether panels of g are copied together before they are read.
+        #: How many sums take turns where the rows are so few that one would wait for itself.
+        self.chains = 4 if self.columns <= 3 else 2
+        #: Whether strips of g are copied before they are read.
         self.packs = self.columns * element.dtype.itemsize >= WIDE
+        #: The channels of the input that are copied together, 0 where it is read in place.
+        self.strip = 0
+        if not (self.joins or self.swapped) and self.depth * element.dtype.itemsize >= WIDE:
+            self.strip = STRIP_BYTES // element.dtype.itemsize
         self._choose_tile()
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(functools.partial(GradientLayout, self))
@@ -80,6 +98,7 @@ class GradientPlan:
             if unit <= shape[0] <= max(unit, length)
             and shape[1] <= needed
             and shape[1] * self.path.nbytes <= PANEL_BYTES
+            and (self.joins or not self.packs or shape[1] * self.path.nbytes % 64 == 0)
         ]
         most, wide = min(fitting, key=cycles)
         self.rows = most // unit * unit
@@ -98,20 +117,28 @@ class GradientPlan:
         """Return g as it is: the worker reads it in place, or copies parts of it."""
         return g
 
-    def scratch(self, batch: int) -> int:
+    def scratch(self, batch: int, threads: int) -> int:
         """Return the bytes that a run allocates besides its result."""
-        return self.layout(batch, launch.allowed()).scratch_nbytes
+        return self.layout(batch, threads).scratch_nbytes
 
     def run(self, x: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
         layout = self.layout(len(x), launch.allowed())
-        if not self.swapped:
+        if not self.swapped and layout.parts == 1:
             layout.call.run(layout.threads, x=x, g=g, out=out)
             return
         z, y, taps = (axis.kernel for axis in self.axes)
-        swapped = pool.empty((z, y, self.columns, taps * self.depth), self.element.dtype)
-        layout.call.run(layout.threads, x=x, g=g, out=swapped)
-        out.reshape(z, y, -1, self.columns)[...] = swapped.swapaxes(2, 3)
+        result = taps * self.depth, self.geometry.out_channels
+        shape = layout.parts, z, y, *(result[::-1] if self.swapped else result)
+        parts = pool.empty(shape, self.element.dtype)
+        layout.call.run(layout.threads, x=x, g=g, out=parts)
+        sums = parts[0]
+        with np.errstate(all="ignore"):
+            for part in parts[1:]:
+                sums += part
+        if self.swapped:
+            sums = sums.swapaxes(2, 3)
+        out[...] = sums.reshape(out.shape)
 
     def swapped_groups(self) -> list[list[tuple]]:
         """Return ROWS, grouped as `groups_of_rows`, where lanes are taps and channels."""
@@ -120,7 +147,7 @@ class GradientPlan:
 
         def kernel(lanes: int) -> int:
             return tile_kernel(
-                self.path, element, self.columns, 1, DENSE,
+                self.path, element, self.columns, 1, DENSE, chains=self.chains,
                 partial=lanes < self.path.lanes(self.element), in_place=True,
             )  # fmt: skip
 
@@ -130,7 +157,7 @@ class GradientPlan:
             groups.append(
                 [
                     (
-                        *((t_z, t_y, k), *outputs, 0, (at + k * self.depth) * itemsize),
+                        *((t_z, t_y, k), *outputs, 0, (at + k * self.depth) * itemsize, 0, 0),
                         *(kernel(taps * self.depth),) * 2,
                         *(adds, 0, taps * self.depth),
                     )
@@ -148,7 +175,7 @@ class GradientPlan:
         last = -(-(self.columns % self._full or self._full) // lanes)
         rest = self.columns % lanes
 
-        def entry(tap, start, stop, channel, rows, adds, again):
+        def entry(tap, start, stop, channel, rows, adds, again, strip=range(0)):
             place = (tap[0] * y + tap[1]) * x + tap[2]
             kernels = (
                 tile_kernel(
@@ -163,12 +190,17 @@ class GradientPlan:
                 for vectors, partial in ((self.vectors, False), (last, rest > 0))
             )
             at = (place * self.depth + channel) * c_row
-            return tap, start, stop, channel * itemsize, at, *kernels, adds, again, 0
+            copied = strip.start * itemsize, len(strip) * itemsize * (self.strip > 0)
+            channel -= strip.start
+            return (
+                *(tap, start, stop, channel * itemsize, at),
+                *(*copied, *kernels, adds, again, 0),
+            )
 
         groups = []
         for t_z, t_y in np.ndindex(z, y):
             if self.joins:
-                for first, stop in _evenly(x, max(1, self.rows // self.depth)):
+                for first, stop in evenly(x, max(1, self.rows // self.depth)):
                     groups.append(
                         [
                             entry((t_z, t_y, k), *outputs, 0, taps * self.depth, adds, 0)
@@ -178,11 +210,18 @@ class GradientPlan:
             else:
                 for t_x in range(x):
                     outputs = self.axes[2].outputs_of(t_x)
-                    for first, stop in _evenly(self.depth, self.rows):
-                        groups.append(
-                            [entry((t_z, t_y, t_x), *outputs, first, stop - first, 0, first > 0)]
-                        )
+                    for begin, end in evenly(self.depth, self.strip or self.depth):
+                        strip = range(begin, end)
+                        groups += [
+                            [entry((t_z, t_y, t_x), *outputs, first, rows, 0, first > begin, strip)]
+                            for first, rows in self._tiles(strip)
+                        ]
         return groups
+
+    def _tiles(self, strip: range) -> list[tuple[int, int]]:
+        """Return the first channel and the rows of each tile of a strip."""
+        parts = evenly(len(strip), self.rows)
+        return [(strip.start + first, stop - first) for first, stop in parts]
 
     @property
     def _full(self) -> int:
@@ -206,17 +245,24 @@ class GradientPlan:
                     first + self._full >= self.columns,
                     wide - (vectors - 1) * lanes,
                     wide * itemsize,
-                    self.vectors * self.path.nbytes,
                 )
             )
         return np.array(panels, PANEL)
 
+    def spans(self) -> list[tuple[int, int]]:
+        """Return ranges of panels that are done together, none of two groups of channels."""
+        panels = -(-self.columns // self._full)
+        together = max(1, SPAN_BYTES // (self.vectors * self.path.nbytes))
+        return [
+            (group * panels + first, group * panels + stop)
+            for group in range(self.groups)
+            for first, stop in evenly(panels, together)
+        ]
 
-def _evenly(length: int, most: int) -> list[tuple[int, int]]:
-    """Cut ``range(length)`` into as few parts as have at most `most` entries, evenly."""
-    parts = -(-length // most)
-    cuts = [length * part // parts for part in range(parts + 1)]
-    return list(itertools.pairwise(cuts))
+
+def _pitch(nbytes: int) -> int:
+    """Return bytes from pixel to pixel: an odd number of lines, which lead to all cache sets."""
+    return (-(-nbytes // 64) | 1) * 64
 
 
 def _joined(axis: Axis, first: int, stop: int) -> list[tuple[int, int, tuple[int, int], int]]:
@@ -241,31 +287,50 @@ class GradientLayout:
         axes, itemsize = plan.axes, plan.element.dtype.itemsize
         sizes, outputs = [a.size for a in axes], [a.output for a in axes]
         output_rows = batch * outputs[0] * outputs[1]
-        self.chunk = min(output_rows, max(1, CHUNK_PIXELS // max(1, outputs[2])))
+        most = min(CHUNK_PIXELS, PIXELS_A_BYTE * plan.path.nbytes) if plan.packs else CHUNK_PIXELS
+        width = -(-outputs[2] // -(-outputs[2] // (LONG_ROWS * most)))
+        self.chunk = min(output_rows, max(1, most // width))
         pixel = plan.geometry.in_channels * itemsize
         g_pixel = plan.geometry.out_channels * itemsize
-        packs = plan.packs
+        nbytes = math.prod(plan.geometry.kernel_shape) * itemsize
+        operands = batch * (math.prod(sizes) * pixel + math.prod(outputs) * g_pixel)
+        chunks = -(-output_rows // self.chunk)
+        dealt = operands >= max(LARGE_OPERANDS, OPERANDS_A_RESULT * PARTS * nbytes)
+        dealt = dealt and PARTS * nbytes <= PARTS_BYTES
+        part = -(-chunks // (PARTS if dealt else 1))
+        self.parts = -(-chunks // part)
         panels = plan.panel_table()
+        spans = plan.spans()
         groups = plan.swapped_groups() if plan.swapped else plan.groups_of_rows()
         work = output_rows * outputs[2] * math.prod(a.kernel for a in axes)
         threads = 1 if work * plan.depth * plan.columns * plan.groups < SMALL_WORK else threads
-        # Each piece copies its panel by itself: no more of them than keep the threads busy.
-        wanted = threads if len(panels) % threads == 0 else PIECES_A_THREAD * threads
-        blocks_a_panel = min(len(groups), -(-wanted // len(panels)))
-        each_block = -(-len(groups) // blocks_a_panel)
+        # Each piece copies its panels by itself: no more of them than keep the threads busy.
+        wanted = PIECES_A_THREAD * threads if threads > 1 else 1
+        others = len(spans) * self.parts
+        worthwhile = max(-(-threads // others), len(groups) * plan.rows // LEAST_ROWS)
+        block_count = min(len(groups), -(-wanted // others), worthwhile)
+        each_block = -(-len(groups) // block_count)
         rows = np.array([row for group in groups for row in group], ROWS)
         ends = np.cumsum([0] + [len(group) for group in groups])
         cuts = [*ends[:-1:each_block], ends[-1]]
         blocks = np.array(list(itertools.pairwise(cuts)), BLOCK)
-        units = len(blocks) * len(panels)
+        units = len(blocks) * others
         self.threads = min(threads, units)
-        packed = self.chunk * outputs[2] * plan.vectors * plan.path.nbytes if packs else 0
-        each = scratch_nbytes(self.chunk, packed)
+        x_pitch = g_pitch = 0
+        if plan.strip:
+            x_pitch = _pitch(min(plan.strip, plan.depth) * itemsize)
+        if plan.packs:
+            widest = max(stop - first for first, stop in spans)
+            g_pitch = _pitch(widest * plan.vectors * plan.path.nbytes)
+        pixels = self.chunk * width
+        each = scratch_nbytes(self.chunk, pixels * g_pitch, pixels * x_pitch)
         self.scratch_nbytes = each * self.threads
+        if plan.swapped or self.parts > 1:
+            self.scratch_nbytes += self.parts * nbytes
         self.call = launch.Call(
             worker(),
             CALL,
-            self.scratch_nbytes,
+            each * self.threads,
             size=sizes,
             output=outputs,
             step=[a.stride for a in axes],
@@ -279,12 +344,18 @@ class GradientLayout:
             panel_count=len(panels),
             blocks=blocks,
             block_count=len(blocks),
+            spans=np.array(spans, SPAN),
+            span_count=len(spans),
             units=units,
             chunk=self.chunk,
+            part=part * self.chunk,
             output_rows=output_rows,
+            width=width,
+            nbytes=nbytes,
             a_row=plan.a_row if plan.joins and not plan.swapped else itemsize,
             c_row=axes[2].kernel * pixel if plan.swapped else g_pixel,
-            packs=packs,
             swapped=plan.swapped,
+            x_pitch=x_pitch,
+            g_pitch=g_pitch,
             scratch_nbytes=each,
         )

@@ -1,11 +1,16 @@
 """The worker of the kernel gradient: tiles of taps and channels by channels of g, over pixels.
 
-A piece of work is one panel of g's channels times some tiles of rows. A row is a channel of the
+A piece of work is some panels of g's channels times some tiles of rows. A row is a channel of the
 input under one tap, and is summed over just the pixels whose window has that tap inside of the
 input: nothing is padded. Where g has few channels and the input's are few as well, the two change
 places: rows are channels of g, lanes the channels of several taps. The sum runs in chunks of
-output rows, whose partial sums are added up in order; the chunks are the geometry's, so the bits
-depend on nothing else.
+output rows, or of a part of a long one, whose partial sums are added up in order; the chunks are
+the geometry's, so the bits depend on nothing else. Where the result is small and the operands are
+large, a piece is some chunks as well, a *part* with a result of its own.
+
+A pixel of many channels is a step in memory that leads to few sets of the first-level cache, or to
+a page of its own. Of such operands *strips* are copied first, the channels that a piece needs: of
+g once a chunk, of the input once a tap.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ import numpy as np
 from numba import carray, njit
 
 from . import compiled
-from .native import clear, copy, copy_line, pointer, run_tile, take_next
+from .native import PIECE, copy, copy_piece, pointer, run_tile, take_next
 from .tile import SEGMENT, TILE
 
 _int = np.int64
@@ -26,21 +31,19 @@ ROWS = np.dtype(
     [
         ("tap", _int, 3),
         *((name, _int) for name in ("start", "stop")),  # outputs along the last axis
-        *((name, _int) for name in ("a_offset", "c_offset")),  # in bytes
+        *((name, _int) for name in ("a_offset", "c_offset")),  # in bytes; A's from a strip's start
+        *((name, _int) for name in ("strip", "strip_nbytes")),  # copied together; or both are 0
         *((name, _int) for name in ("kernel", "kernel_last")),  # for a full panel, for the last
         ("adds", _int),  # whether other rows before it have written the same results
         ("again", _int),  # whether the rows before it have the same taps and outputs
         ("lanes", _int),  # where the two have changed places
     ]
 )
-#: Rows that one thread does, one after the other: all that add to the same results.
-BLOCK = np.dtype([("first", _int), ("stop", _int)])
+#: Rows that one thread does, one after the other, all that add to the same results; and panels.
+BLOCK = SPAN = np.dtype([("first", _int), ("stop", _int)])
 #: As many of g's channels as a tile has lanes.
 PANEL = np.dtype(
-    [
-        (name, _int)
-        for name in ("a_offset", "b_offset", "c_offset", "last", "lanes", "nbytes", "width")
-    ]
+    [(name, _int) for name in ("a_offset", "b_offset", "c_offset", "last", "lanes", "nbytes")]
 )
 #: What a worker is called with. Strides are in bytes, over (n, z, y, x).
 CALL = np.dtype(
@@ -54,18 +57,21 @@ CALL = np.dtype(
         ("x_strides", _int, 4),
         ("g_strides", _int, 4),
         *((name, _int) for name in ("rows", "row_count", "panels", "panel_count")),
-        *((name, _int) for name in ("blocks", "block_count", "units")),
-        *((name, _int) for name in ("chunk", "output_rows")),  # of rows (n, z, y) of the output
-        *((name, _int) for name in ("a_row", "c_row", "packs", "swapped")),
+        *((name, _int) for name in ("blocks", "block_count", "spans", "span_count", "units")),
+        *((name, _int) for name in ("chunk", "part", "output_rows")),  # rows (n, z, y) of outputs
+        ("width", _int),  # columns of a chunk
+        ("nbytes", _int),  # of a part's result
+        *((name, _int) for name in ("a_row", "c_row", "swapped")),
+        *((name, _int) for name in ("x_pitch", "g_pitch")),  # of strips' pixels; 0 without them
         *((name, _int) for name in ("scratch", "scratch_nbytes")),
     ]
 )
 _TILE, _SEGMENT = TILE.itemsize, SEGMENT.itemsize
 
 
-def scratch_nbytes(chunk: int, packed: int) -> int:
-    """Return the scratch of one thread: tile, segments, a packed panel."""
-    return -(-(_TILE + chunk * _SEGMENT + packed) // 64) * 64 + 64
+def scratch_nbytes(chunk: int, g_strip: int, x_strip: int) -> int:
+    """Return the scratch of one thread: tile, segments, a strip of either operand."""
+    return -(-(_TILE + chunk * _SEGMENT) // 64) * 64 + g_strip + x_strip + 64
 
 
 @functools.cache
@@ -84,14 +90,18 @@ def _outputs_of(call, axis, k):
 
 
 @njit
-def _find_segments(call, rows, first, stop, packed, b_step, segments):
-    """Fill in a segment for each output row that the tap reads; return how many."""
-    if rows.stop <= rows.start:
+def _find_segments(call, rows, chunk, start, length, g_strip, b_step, segments):
+    """Fill in a segment for each output row that the tap reads; return how many.
+
+    `chunk` are its first row, the row after its last, and its first and last columns.
+    """
+    if length <= 0:
         return 0
     z_start, z_stop = _outputs_of(call, 0, rows.tap[0])
     y_start, y_stop = _outputs_of(call, 1, rows.tap[1])
     strides = call.x_strides
-    x = rows.start * call.step[2] + rows.tap[2] * call.dilation[2] - call.low[2]
+    first, stop, left, right = chunk
+    x = start * call.step[2] + rows.tap[2] * call.dilation[2] - call.low[2]
     count = 0
     for row in range(first, stop):
         rest, y = divmod(row, call.output[1])
@@ -101,10 +111,10 @@ def _find_segments(call, rows, first, stop, packed, b_step, segments):
         at = n * strides[0] + x * strides[3]
         at += (z * call.step[0] + rows.tap[0] * call.dilation[0] - call.low[0]) * strides[1]
         at += (y * call.step[1] + rows.tap[1] * call.dilation[1] - call.low[1]) * strides[2]
-        if call.packs:
-            from_g = packed - call.g + ((row - first) * call.output[2] + rows.start) * b_step
+        if call.g_pitch:
+            from_g = g_strip - call.g + ((row - first) * (right - left) + start - left) * b_step
         else:
-            from_g = row * call.g_strides[2] + rows.start * call.g_strides[3]
+            from_g = row * call.g_strides[2] + start * call.g_strides[3]
         segments[count].a_offset, segments[count].b_offset = at, from_g
         if call.swapped:
             segments[count].a_offset, segments[count].b_offset = from_g, at
@@ -113,20 +123,27 @@ def _find_segments(call, rows, first, stop, packed, b_step, segments):
 
 
 @njit
-def _pack(call, panel, first, stop, target):
-    """Copy a panel of g's channels of some output rows, zeros in the lanes that it has not."""
-    at = call.g + first * call.g_strides[2] + panel.b_offset
-    lines = panel.nbytes // 64
-    rest, missing = panel.nbytes - lines * 64, panel.width - panel.nbytes
-    for _ in range((stop - first) * call.output[2]):
-        for line in range(lines):
-            copy_line(target + line * 64, at + line * 64)
-        if rest:
-            copy(target + lines * 64, at + lines * 64, rest)
-        if missing:
-            clear(target + panel.nbytes, missing)
-        target += panel.width
-        at += call.g_strides[3]
+def _copy_strip(target, pitch, source, step, pixels, nbytes):
+    """Copy some channels of pixels that are `step` apart to others that are `pitch` apart."""
+    whole = nbytes // PIECE * PIECE
+    for _ in range(pixels):
+        for at in range(0, whole, PIECE):
+            copy_piece(target + at, source + at)
+        if nbytes > whole:
+            copy(target + whole, source + whole, nbytes - whole)
+        target += pitch
+        source += step
+
+
+@njit
+def _copy_segments(call, rows, channels, segments, count, length, target):
+    """Copy a strip of the pixels that segments read of x, which then read the copy."""
+    step = call.step[2] * call.x_strides[3]
+    for s in range(count):
+        source = call.x + channels + rows.strip + segments[s].a_offset
+        segments[s].a_offset = s * length * call.x_pitch
+        at = target + segments[s].a_offset
+        _copy_strip(at, call.x_pitch, source, step, length, rows.strip_nbytes)
 
 
 def gradient(call_address, thread):
@@ -135,16 +152,20 @@ def gradient(call_address, thread):
     all_rows = carray(pointer(call.rows), call.row_count, ROWS)
     blocks = carray(pointer(call.blocks), call.block_count, BLOCK)
     panels = carray(pointer(call.panels), call.panel_count, PANEL)
+    spans = carray(pointer(call.spans), call.span_count, SPAN)
     tile_address = call.scratch + thread * call.scratch_nbytes
     tile = carray(pointer(tile_address), 1, TILE)[0]
     table = tile_address + _TILE
     segments = carray(pointer(table), call.chunk, SEGMENT)
-    packed = tile_address + -(-(_TILE + call.chunk * _SEGMENT) // 64) * 64
+    x_strip = tile_address + -(-(_TILE + call.chunk * _SEGMENT) // 64) * 64
+    g_strip = x_strip + call.chunk * call.width * call.x_pitch
     tile.segments = table
     tile.a_row = call.a_row
     tile.a_step = call.step[2] * call.x_strides[3]
     if call.swapped:
         tile.a_step = call.g_strides[3]
+    if call.x_pitch:
+        tile.a_step = call.x_pitch
     tile.c_row = call.c_row
     tile.scale = 0
     tile.bias = 0
@@ -154,28 +175,51 @@ def gradient(call_address, thread):
         unit = take_next(call.counter)
         if unit >= call.units:
             return
-        p, b = divmod(unit, call.block_count)
-        panel, block = panels[p], blocks[b]
-        tile.lanes = panel.lanes
-        tile.b_step = panel.width if call.packs else call.g_strides[3]
+        rest, b = divmod(unit, call.block_count)
+        part, s = divmod(rest, call.span_count)
+        span, block = spans[s], blocks[b]
+        out = call.out + part * call.nbytes
+        part_start, part_stop = part * call.part, min((part + 1) * call.part, call.output_rows)
+        channels = panels[span.first].a_offset  # the same for all of a span
+        strip = panels[span.first].b_offset
+        strip_nbytes = panels[span.stop - 1].b_offset + panels[span.stop - 1].nbytes - strip
+        tile.b_step = call.g_pitch or call.g_strides[3]
         if call.swapped:
             tile.b_step = call.step[2] * call.x_strides[3]
-        for first in range(0, call.output_rows, call.chunk):
-            stop = min(first + call.chunk, call.output_rows)
-            if call.packs:
-                _pack(call, panel, first, stop, packed)
+        chunks = -(-(part_stop - part_start) // call.chunk)
+        for place in range(chunks * -(-call.output[2] // call.width)):
+            down, across = divmod(place, -(-call.output[2] // call.width))
+            first, left = part_start + down * call.chunk, across * call.width
+            stop = min(first + call.chunk, part_stop)
+            right = min(left + call.width, call.output[2])
+            chunk = first, stop, left, right
+            if call.g_pitch:
+                for row in range(first, stop):
+                    source = call.g + row * call.g_strides[2] + left * call.g_strides[3] + strip
+                    target = g_strip + (row - first) * (right - left) * call.g_pitch
+                    _copy_strip(
+                        target, call.g_pitch, source, call.g_strides[3], right - left, strip_nbytes
+                    )
             for r in range(block.first, block.stop):
                 rows = all_rows[r]
+                start = max(rows.start, left)
+                tile.length = min(rows.stop, right) - start
                 if r == block.first or not rows.again:
                     tile.count = _find_segments(
-                        call, rows, first, stop, packed, tile.b_step, segments
+                        call, rows, chunk, start, tile.length, g_strip, tile.b_step, segments
                     )
-                tile.length = rows.stop - rows.start
-                tile.a = call.x + rows.a_offset + panel.a_offset
-                tile.b = call.g if call.packs else call.g + panel.b_offset
-                if call.swapped:
-                    tile.a, tile.b = call.g, call.x
-                    tile.lanes = rows.lanes
-                tile.c = call.out + rows.c_offset + panel.c_offset
-                tile.accumulate = first + rows.adds
-                run_tile(rows.kernel_last if panel.last else rows.kernel, tile_address)
+                    if call.x_pitch:
+                        _copy_segments(
+                            call, rows, channels, segments, tile.count, tile.length, x_strip
+                        )
+                tile.accumulate = place + rows.adds
+                for p in range(span.first, span.stop):
+                    panel = panels[p]
+                    tile.lanes = panel.lanes
+                    tile.a = (x_strip if call.x_pitch else call.x + channels) + rows.a_offset
+                    tile.b = call.g + panel.b_offset - (strip if call.g_pitch else 0)
+                    if call.swapped:
+                        tile.a, tile.b = call.g, call.x
+                        tile.lanes = rows.lanes
+                    tile.c = out + rows.c_offset + panel.c_offset
+                    run_tile(rows.kernel_last if panel.last else rows.kernel, tile_address)

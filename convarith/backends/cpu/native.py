@@ -12,6 +12,8 @@ from numba.extending import intrinsic
 
 I1, I8, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(64)
 BYTES = I8.as_pointer()
+#: What `copy_piece` copies.
+PIECE = 32
 
 
 def offset(builder: ir.IRBuilder, pointer: ir.Value, nbytes: ir.Value | int) -> ir.Value:
@@ -53,13 +55,13 @@ def copy(typing, target, source, nbytes):
 
 
 @intrinsic
-def copy_line(typing, target, source):
-    """Copy 64 bytes: in registers, where `copy` calls a function."""
+def copy_piece(typing, target, source):
+    """Copy PIECE bytes: in registers, where `copy` calls a function."""
     signature = types.void(types.int64, types.int64)
 
     def generate(context, builder, signature, arguments):
-        line = ir.VectorType(I64, 8).as_pointer()
-        target, source = (builder.inttoptr(address, line) for address in arguments)
+        piece = ir.VectorType(I64, PIECE // 8).as_pointer()
+        target, source = (builder.inttoptr(address, piece) for address in arguments)
         loaded = builder.load(source)
         loaded.align = 1
         builder.store(loaded, target).align = 1

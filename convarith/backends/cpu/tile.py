@@ -13,8 +13,8 @@ pixels, lanes are channels, segments are the taps of a kernel that lie side by s
 it convolves straight from the array, without im2col. For a kernel gradient the rows are taps and
 channels, the lanes channels of g, and the steps pixels.
 
-Each sum runs in the order of segments and steps, in one accumulator, so the bits depend on
-nothing else: not on rows, vectors, or where a tile lies.
+Each sum runs in the order of segments and steps, in one accumulator or in so many *chains*, so the
+bits depend on nothing else: not on rows, vectors, or where a tile lies.
 
 All steps and offsets are in bytes. On AVX-512, 14 rows of 2 vectors run at the peak of the
 machine; what it takes are one pointer a group of five rows and ``a_row`` in two registers, each
@@ -82,6 +82,7 @@ def kernel(
     kind: int,
     taps: int = 0,
     *,
+    chains: int = 1,
     partial: bool = False,
     in_place: bool = False,
 ) -> int:
@@ -89,6 +90,9 @@ def kernel(
 
     Parameters
     ----------
+    chains : int
+        A power of two: so many steps in turn are summed apart, and the sums added at the end of
+        all segments. Few sums would wait for each other, four cycles a step.
     partial : bool
         Whether of each row's last vector there are only some lanes: they alone are read of A
         where it is a vector, and written.
@@ -103,14 +107,16 @@ def kernel(
     name, masks = path.name, (MASKED if partial else 0) | (B_MASKED if in_place else 0)
 
     def tile(arguments):
-        emit(name, element, rows, vectors, kind, taps, masks, arguments)
+        emit(name, element, rows, vectors, kind, taps, chains, masks, arguments)
 
     return compiled.address(compiled.TILE, tile)
 
 
 def shapes(path: Path, channelwise: bool = False, taps: int = 0) -> list[tuple[int, int]]:
     """Return every (rows, vectors) that the registers hold beside the operands."""
-    room = path.registers - 2  # an A where it cannot be a memory operand; one is LLVM's
+    room = path.registers - 1  # an A where it cannot be a memory operand
+    if taps or channelwise or not path.fused:
+        room -= 1  # LLVM's, or what is added next
     most = path.registers * 3 // 4  # more sums gained nothing, and cost most where sums are short
     return [
         (rows, vectors)
@@ -123,13 +129,12 @@ def shapes(path: Path, channelwise: bool = False, taps: int = 0) -> list[tuple[i
 
 
 @intrinsic(prefer_literal=True)
-def emit(typing, path, element, rows, vectors, kind, taps, masks, arguments):
+def emit(typing, path, element, rows, vectors, kind, taps, chains, masks, arguments):
     """Generate the kernel; all but the last are constants."""
-    signature = types.void(path, element, rows, vectors, kind, taps, masks, arguments)
+    constants = element, rows, vectors, kind, taps, chains, masks
+    signature = types.void(path, *constants, arguments)
     emitter = functools.partial(
-        _Tile,
-        PATHS[path.literal_value],
-        *(constant.literal_value for constant in (element, rows, vectors, kind, taps, masks)),
+        _Tile, PATHS[path.literal_value], *(constant.literal_value for constant in constants)
     )
 
     def generate(context, builder, signature, arguments):
@@ -150,12 +155,13 @@ class _Tile(Emitter):
         vectors: int,
         kind: int,
         taps: int,
+        chains: int,
         masks: int,
         builder: ir.IRBuilder,
         arguments: ir.Value,
     ) -> None:
         super().__init__(path, element, builder, TILE, arguments)
-        self.rows, self.vectors, self.taps = rows, vectors, taps
+        self.rows, self.vectors, self.taps, self.chains = rows, vectors, taps, chains
         self.channelwise, self.halved = kind == CHANNELWISE, kind == HALVED
         self.partial, self.b_partial = bool(masks & MASKED), masks == MASKED | B_MASKED
         # What is stored of the last vector, or of each half; B is padded where tiles are halved.
@@ -177,81 +183,104 @@ class _Tile(Emitter):
     def _sums(self) -> list[list[ir.Value]]:
         b, arguments = self.builder, self.arguments
         before = b.block
-        segment, step, between, after = (
-            b.function.append_basic_block(name) for name in ("segment", "step", "between", "after")
-        )
-        zero = self._constant(0)
+        segment, after = (b.function.append_basic_block(name) for name in ("segment", "sums"))
         a_row = self._hidden(arguments["a_row"])
-        multiples = [None, a_row, b.shl(a_row, I64(1)), self._hidden(b.mul(a_row, I64(3)))]
-        multiples.append(b.shl(a_row, I64(2)))
+        self.multiples = [None, a_row, b.shl(a_row, I64(1)), self._hidden(b.mul(a_row, I64(3)))]
+        self.multiples.append(b.shl(a_row, I64(2)))
         b.cbranch(b.icmp_signed(">", arguments["count"], I64(0)), segment, after)
 
         b.position_at_end(segment)
         left = b.phi(I64)
         table = b.phi(BYTES)
-        started = self._phis()
+        started = [b.phi(self.vector) for _ in range(self.chains * self.rows * self.vectors)]
         a_offset = self._load_int(table)
         b_offset = self._load_int(offset(b, table, B_OFFSET))
         first = offset(b, self._pointer("a"), a_offset)
-        groups = range(0, self.rows + max(0, self.taps - 1), _GROUP)
-        a_starts = [
-            self._hidden(offset(b, first, b.mul(a_row, I64(row)))) if row else first
-            for row in groups
-        ]
-        b_start = offset(b, self._pointer("b"), b_offset)
-        b.branch(step)
-
-        b.position_at_end(step)
-        steps = b.phi(I64)
-        a_pointers = [b.phi(BYTES) for _ in groups]
-        b_pointer = b.phi(BYTES)
-        running = self._phis()
-
-        def a_row_of(row: int) -> ir.Value:
-            at = a_pointers[row // _GROUP]
-            return offset(b, at, multiples[row % _GROUP]) if row % _GROUP else at
-
-        if self.taps:
-            summed = self._step_of_taps(a_row_of, b_pointer, running)
-        else:
-            summed = self._step(a_row_of, b_pointer, running)
-        fewer = b.sub(steps, I64(1))
-        a_next = [offset(b, pointer, arguments["a_step"]) for pointer in a_pointers]
-        b_step = arguments["b_step"]
-        b_next = offset(b, b_pointer, b.mul(b_step, I64(self.taps)) if self.taps else b_step)
-        once = self.taps and self.channelwise
-        again = I1(0) if once else b.icmp_signed(">", fewer, I64(0))
-        b.cbranch(again, step, between)
-
-        b.position_at_end(between)
+        pointers = [offset(b, self._pointer("b"), b_offset)]
+        for row in range(0, self.rows + max(0, self.taps - 1), _GROUP):
+            at = self._hidden(offset(b, first, b.mul(a_row, I64(row)))) if row else first
+            pointers.append(at)
+        state = [arguments["length"], *pointers, *started]
+        if self.chains > 1:
+            state = self._steps(state, self.chains)
+        summed = self._steps(state, 1)[1 + len(pointers) :]
         still = b.sub(left, I64(1))
         following = offset(b, table, SEGMENT.itemsize)
+        between = b.block
         b.cbranch(b.icmp_signed(">", still, I64(0)), segment, after)
 
         b.position_at_end(after)
-        result = self._phis()
+        result = [b.phi(self.vector) for _ in started]
+        zero = self._constant(0)
         for phi, at_first, at_next in (
             (left, arguments["count"], still),
             (table, self._pointer_in(before, "segments"), following),
+            *((phi, zero, value) for phi, value in zip(started, summed, strict=True)),
+            *((phi, zero, value) for phi, value in zip(result, summed, strict=True)),
         ):
             phi.add_incoming(at_first, before)
             phi.add_incoming(at_next, between)
-        for phi, at_first, at_next in (
-            (steps, arguments["length"], fewer),
-            (b_pointer, b_start, b_next),
-            *zip(a_pointers, a_starts, a_next, strict=True),
-        ):
-            phi.add_incoming(at_first, segment)
-            phi.add_incoming(at_next, step)
-        for i in range(self.rows):
-            for j in range(self.vectors):
-                started[i][j].add_incoming(zero, before)
-                started[i][j].add_incoming(summed[i][j], between)
-                running[i][j].add_incoming(started[i][j], segment)
-                running[i][j].add_incoming(summed[i][j], step)
-                result[i][j].add_incoming(zero, before)
-                result[i][j].add_incoming(summed[i][j], between)
+        while len(result) > self.rows * self.vectors:  # the chains, in pairs
+            half = len(result) // 2
+            result = [self._plus(*pair) for pair in zip(result[:half], result[half:], strict=True)]
+        return self._in_rows(result)
+
+    def _steps(self, state: list[ir.Value], together: int) -> list[ir.Value]:
+        """Return the state after as many steps of a segment as there are, `together` at a time.
+
+        The state is the number of steps that are left, the pointers into B and A, and the sums,
+        chain by chain. A segment has a step; but more at a time, or any beyond them, it may not.
+        """
+        b, first = self.builder, 1 + -(-(self.rows + max(0, self.taps - 1)) // _GROUP) + 1
+        before, body, after = (
+            b.block,
+            b.function.append_basic_block("step"),
+            b.function.append_basic_block("stepped"),
+        )
+        checked = self.chains > 1
+        if checked:
+            b.cbranch(b.icmp_signed(">=", state[0], I64(together)), body, after)
+        else:
+            b.branch(body)
+        b.position_at_end(body)
+        running = [b.phi(value.type) for value in state]
+        left, b_pointer, a_pointers = running[0], running[1], running[2:first]
+        a_step, b_step = (self.arguments[name] for name in ("a_step", "b_step"))
+        if self.taps:
+            b_step = b.mul(b_step, I64(self.taps))
+        each = self.rows * self.vectors
+        sums = running[first:]
+        for chain in range(together):
+
+            def a_row_of(row: int, pointers: list[ir.Value] = a_pointers) -> ir.Value:
+                at = pointers[row // _GROUP]
+                return offset(b, at, self.multiples[row % _GROUP]) if row % _GROUP else at
+
+            own = slice(chain * each, (chain + 1) * each)
+            step = self._step_of_taps if self.taps else self._step
+            summed = step(a_row_of, b_pointer, self._in_rows(sums[own]))
+            sums[own] = [value for row in summed for value in row]
+            b_pointer = offset(b, b_pointer, b_step)
+            a_pointers = [offset(b, pointer, a_step) for pointer in a_pointers]
+        fewer = b.sub(left, I64(together))
+        following = [fewer, b_pointer, *a_pointers, *sums]
+        once = self.taps and self.channelwise
+        again = I1(0) if once else b.icmp_signed(">=", fewer, I64(together))
+        b.cbranch(again, body, after)
+        for phi, at_first, at_next in zip(running, state, following, strict=True):
+            phi.add_incoming(at_first, before)
+            phi.add_incoming(at_next, body)
+        b.position_at_end(after)
+        if not checked:
+            return following
+        result = [b.phi(value.type) for value in state]
+        for phi, none, some in zip(result, state, following, strict=True):
+            phi.add_incoming(none, before)
+            phi.add_incoming(some, body)
         return result
+
+    def _in_rows(self, sums: list[ir.Value]) -> list[list[ir.Value]]:
+        return [sums[i : i + self.vectors] for i in range(0, len(sums), self.vectors)]
 
     def _step(self, a_row_of, b_pointer, running) -> list[list[ir.Value]]:
         """Return the sums after one step: rows of A times a row of B."""
@@ -291,6 +320,9 @@ class _Tile(Emitter):
                     ]
         return summed
 
+    def _plus(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return (self.builder.fadd if self.element.floating else self.builder.add)(a, b)
+
     def _row(self, at: ir.Value, *, masked: bool) -> list[ir.Value]:
         """Load the vectors of a row; if masked, of the last one the lanes that there are."""
         return [
@@ -307,10 +339,9 @@ class _Tile(Emitter):
 
     def _store(self, sums: list[list[ir.Value]]) -> None:
         b, last = self.builder, self.vectors - 1
-        add = b.fadd if self.element.floating else b.add
 
         def accumulated():
-            return lambda i, j, value: add(self._load_at("c", i, j), value)
+            return lambda i, j, value: self._plus(self._load_at("c", i, j), value)
 
         sums = self._where(
             b.icmp_signed("!=", self.arguments["accumulate"], I64(0)), sums, accumulated

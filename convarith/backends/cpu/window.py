@@ -186,10 +186,3 @@ def panels_of(
     itemsize = element.dtype.itemsize
     panels = [(s * itemsize, left - (last - 1) * lanes, s == starts[-1]) for s in starts]
     return np.array(panels, record), (last, left % lanes > 0)
-
-
-def evenly(length: int, most: int) -> list[tuple[int, int]]:
-    """Cut ``range(length)`` into as few parts as have at most `most` entries, evenly."""
-    parts = -(-length // most)
-    cuts = [length * part // parts for part in range(parts + 1)]
-    return list(itertools.pairwise(cuts))

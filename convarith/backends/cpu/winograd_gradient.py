@@ -8,9 +8,9 @@ and 4 times for F(4, 3), and they are summed over the squares of all images befo
 makes r x r taps of them. Kernels of r*s taps at stride s are s*s of these, one for each residue of
 the taps; all share the transformed u.
 
-Rounding: on random data the largest error is 0.5 to 1.2 times that of direct for F(2, 3), and 1.5
+Rounding: on random data the largest error is 0.5 to 1.2 times that of direct for F(2, 3), and 1.7
 to 3.5 times for F(4, 3). For any data it is, in each pair of channels and with the growth of
-`cook_toom.Algorithm.gradient_growth` (36 to 1096),
+`cook_toom.Algorithm.gradient_growth` (36 to 958),
 
     |error| <= (squares + STEPS) * eps * growth * sum over squares of max |u| * max |d|
 
@@ -18,7 +18,7 @@ since a product is at most the row sums of |A^T| and of |B| times the largest u 
 once for each square that is added and in STEPS steps before and after, and it reaches a tap by an
 entry of |G^T|; `growth` is the most that these make of it on both axes. An Inf or NaN of d may
 spread to all taps of its channel of the source, one of u to all taps of its channel of the result,
-also to those under which direct finds the padding alone; and numbers within a factor of 1100 of the
+also to those under which direct finds the padding alone; and numbers within a factor of 1000 of the
 largest may overflow.
 
 The squares are summed in chunks and runs that depend on the sizes alone: blocks and threads change
@@ -148,9 +148,9 @@ class WinogradGradientPlan:
         """Return g as it is: it is transformed where it is used."""
         return g
 
-    def scratch(self, batch: int) -> int:
+    def scratch(self, batch: int, threads: int) -> int:
         """Return the bytes that a run allocates besides its result."""
-        return self.layout(batch, launch.allowed()).scratch_nbytes
+        return self.layout(batch, threads).scratch_nbytes
 
     def run(self, x: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
