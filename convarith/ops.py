@@ -15,7 +15,7 @@ from .backends.protocol import PLAIN
 from .call import Call
 from .geometry import ConvGeometry
 from .padding import Padding
-from .validate import PerAxis, per_axis
+from .validate import PerAxis
 
 _remembered = functools.lru_cache(maxsize=1024)(
     lambda make, sizes, names, values: make(*sizes, **dict(zip(names, values, strict=True)))
@@ -25,7 +25,7 @@ _remembered = functools.lru_cache(maxsize=1024)(
 def _geometry(
     make: Callable[..., ConvGeometry],
     input_size: tuple[int, ...],
-    kernel_size: tuple[int, ...],
+    kernel_size: PerAxis,
     **arguments: Any,
 ) -> ConvGeometry:
     """Return ``make(input_size, kernel_size, **arguments)``, or what it returned before.
@@ -34,7 +34,7 @@ def _geometry(
     as 1.0 does 1, is checked by itself.
     """
     values = tuple(arguments.values())
-    if all(map(_plain, values)):
+    if _plain(kernel_size) and all(map(_plain, values)):
         return _remembered(make, (input_size, kernel_size), tuple(arguments), values)
     return make(input_size, kernel_size, **arguments)
 
@@ -308,7 +308,7 @@ def conv_kernel_gradient(
     geometry = _geometry(
         ConvGeometry,
         x.shape[1:-1],
-        per_axis("kernel_size", kernel_size, x.ndim - 2, minimum=1),
+        kernel_size,
         strides=strides,
         dilations=dilations,
         padding=padding,

@@ -50,9 +50,11 @@ def address(signature: Any, function: Callable[..., None]) -> int:
     ----------
     signature : numba signature
     function : callable
-        What it closes over are constants of the code.
+        What it closes over are constants of the code. They go into its name: Numba reads and
+        writes the index of all codes of a name for each of them.
     """
-    function.__qualname__ += f"_{sources()}"
+    constants = [str(cell.cell_contents) for cell in function.__closure__ or ()]
+    function.__qualname__ = "_".join([function.__qualname__, *constants, sources()])
     made = kept_on_disk(lambda cache: numba.cfunc(signature, cache=cache)(function))
     _alive.append(made)
     return made.address or 0

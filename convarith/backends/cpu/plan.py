@@ -37,26 +37,24 @@ def plan(
     element = element_of(dtype)
     if element is None or not _within_reach(geometry):
         return None
-    if product == "kernel_gradient":
-        applies = depthwise_gradient.applies(geometry)
-        kind = depthwise_gradient.DepthwiseGradientPlan if applies else GradientPlan
-        inner: Any = kind(path(), element, geometry)
-    else:
-        inner = _direct(product, geometry, element)
-        if isinstance(inner, DirectPlan) and len(inner.jobs) > MOST_JOBS:
-            return None
-    if inner.scratch(1) > MOST_SCRATCH * launch.allowed():
-        return None
     chosen, why = _chosen(product, geometry, element, options.algorithm)
-    inner = chosen or inner
+    inner: Any = chosen or _direct(product, geometry, element)
+    if isinstance(inner, DirectPlan) and len(inner.jobs) > MOST_JOBS:
+        return None
+    if not chosen and inner.scratch(1, threads=1) > MOST_SCRATCH:  # as on any number of threads
+        return None
     structured = options.algorithm is None
     return CpuPlan(product, geometry, dtype, inner, structured=structured, why=why)
 
 
 def _direct(
     product: Product, geometry: ConvGeometry, element: Element
-) -> DirectPlan | depthwise.DepthwisePlan:
-    """Return the plan by windows where they hold all taps, or else by tiles."""
+) -> DirectPlan | depthwise.DepthwisePlan | GradientPlan | depthwise_gradient.DepthwiseGradientPlan:
+    """Return the plan by windows where channels do not meet and they can, or else by tiles."""
+    if product == "kernel_gradient":
+        if depthwise_gradient.applies(geometry):
+            return depthwise_gradient.DepthwiseGradientPlan(path(), element, geometry)
+        return GradientPlan(path(), element, geometry)
     if depthwise.applies(path(), geometry, product):
         return depthwise.DepthwisePlan(path(), element, geometry)
     return DirectPlan(path(), element, geometry, product)
@@ -74,7 +72,8 @@ def _chosen(
             "algorithm: expected None or 'direct' here, got 'winograd', which takes floats, two "
             "axes, one group, no dilations, 3 x 3 (or 2 x 2) taps at stride 1, or for a transposed "
             "convolution and a kernel gradient 2 or 3 taps a stride, and on both sides the "
-            f"channels of a vector ({path().lanes(element)}) to {winograd.MOST_CHANNELS}"
+            f"channels of a vector ({path().lanes(element)}) to {winograd.MOST_CHANNELS} (in all, "
+            f"of the input for each phase, to {winograd.MOST_OPERANDS} for a kernel gradient)"
         )
     if not possible:
         return None, "" if algorithm is None else f"algorithm={algorithm!r} was asked for"
@@ -219,7 +218,9 @@ class CpuPlan:
         if batch != self._batch[0]:
             entries = self.entries * (1 if self.gradient else batch)
             copies = 0 if self.same_bits else self.computed.itemsize
-            fixed = entries * (self.dtype.itemsize + copies) + self.inner.scratch(batch)
+            fixed = entries * (self.dtype.itemsize + copies) + self.inner.scratch(
+                batch, launch.allowed()
+            )
             self._batch = batch, fixed  # of the last batch: a tuple is replaced as a whole
         return self._batch[1] + source.size * self.computed.itemsize
 
