@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import NamedTuple
 
 from .tile import shapes
@@ -97,18 +98,23 @@ def choose_pieces(
 ) -> tuple[int, int]:
     """Return the tiles and panels of a piece: the larger operand is read once.
 
-    The smaller one is read as often as there are pieces of the larger. `source_nbytes` and
-    `result_nbytes` are a tile's.
+    The smaller one is read as often as there are pieces of the larger. But a kernel that the
+    second-level cache holds beside some tiles is read there for them, all panels in turn: what
+    these write lies side by side. `source_nbytes` and `result_nbytes` are a tile's.
     """
     wanted = PIECES_A_THREAD * threads if threads > 1 else 1
     kernel, source = panels * panel_nbytes, tiles * source_nbytes
-    chunk = max(1, min(tiles, CHUNK_BYTES // (source_nbytes + result_nbytes), most_chunk))
-    if kernel > source:  # a piece is a panel for as many tiles as there is room for
-        group = 1
-    else:
+    room = CHUNK_BYTES
+    if kernel <= source:
         group = panels
+    elif kernel <= CHUNK_BYTES:
+        group = panels
+        room = max(CHUNK_BYTES - kernel, CHUNK_BYTES // 4)
+    else:  # a piece is a panel for as many tiles as there is room for
+        group = 1
+    chunk = max(1, min(tiles, room // (source_nbytes + result_nbytes), most_chunk))
     while jobs * -(-tiles // chunk) * -(-panels // group) < wanted:
-        if chunk > 4 and (kernel <= source or group == 1):
+        if chunk > 4 and (kernel <= max(source, CHUNK_BYTES) or group == 1):
             chunk = -(-chunk // 2)
         elif group > 1:
             group = -(-group // 2)
@@ -117,3 +123,10 @@ def choose_pieces(
         else:
             break
     return chunk, group
+
+
+def evenly(length: int, most: int) -> list[tuple[int, int]]:
+    """Cut ``range(length)`` into as few parts as have at most `most` entries, evenly."""
+    parts = -(-length // most)
+    cuts = [length * part // parts for part in range(parts + 1)]
+    return list(itertools.pairwise(cuts))

@@ -34,13 +34,15 @@ Matrix: TypeAlias = tuple[tuple[Fraction, ...], ...]
 Terms: TypeAlias = list[tuple[Fraction, Any]]
 
 _ONE, _HALF = Fraction(1), Fraction(1, 2)
-#: The finite points of F(m, r). For (4, 2), +-1/2 and +-5/4 lost least of what was tried.
+#: The finite points of F(m, r): binary fractions, since few of their products are rounded. For
+#: (4, 2), +-1/2 and +-5/4 lost least of what was tried; for (4, 3), pairs close to the root of 1/2
+#: and twice as far, whose growth is the smallest of such.
 POINTS: dict[tuple[int, int], tuple[Fraction, ...]] = {
     (2, 2): (_ONE, -_ONE),
     (3, 2): (Fraction(0), _ONE, -_ONE),
     (4, 2): (_HALF, -_HALF, Fraction(5, 4), -Fraction(5, 4)),
     (2, 3): (Fraction(0), _ONE, -_ONE),
-    (4, 3): (Fraction(0), *(s * Fraction(p, 3) for p in (2, 4) for s in (1, -1))),
+    (4, 3): (Fraction(0), *(s * Fraction(45, p) for p in (64, 32) for s in (1, -1))),
 }
 
 

@@ -7,8 +7,8 @@ transposed convolution with a kernel of r*s taps and stride s is s*s stride-1 co
 r x r taps each, one a phase.
 
 Rounding: on random data the largest error, relative to the largest ``|W| |x|``, is 0.3 to 1.1
-times that of direct for F(2, r) and F(3, 2), and 1.2 to 2.6 times for F(4, r), on the points in
-`cook_toom.POINTS`. For any data it is, with the growth of `cook_toom.Algorithm` (36 to 752),
+times that of direct for F(2, r) and F(3, 2), and 0.9 to 2.5 times for F(4, r), on the points in
+`cook_toom.POINTS`. For any data it is, with the growth of `cook_toom.Algorithm` (36 to 632),
 
     |error| <= (channels + STEPS) * eps * growth * sum over channels of max |g| * max |d|
 
@@ -48,14 +48,16 @@ from .winograd_worker import PACK, PANEL, pack_worker
 
 #: What is rounded besides the sum over channels: coefficients and steps, on two axes, both ways.
 STEPS = 32
-#: More channels than this would need megabytes of scratch for a single square.
-MOST_CHANNELS = 4096
+#: More channels than this would need megabytes of scratch for a single square; and more of all
+#: operands of a gradient together, hundreds of them for the fewest squares that are worth a call.
+MOST_CHANNELS, MOST_OPERANDS = 2**12, 2**14
 #: No run by direct of a kernel that is not finite takes more scratch a thread.
 DIRECT_SCRATCH = 2**21
 
-#: Cycles a vector and product that the transforms take, and the calls of tiles; cycles that are
-#: lost once, and the rows a tile needs to be worth its time. All measured.
-TRANSFORM_CYCLES = 5
+#: Cycles a vector and product that the transforms take, by the registers for what is under way,
+#: and the calls of tiles; cycles that are lost once, and the rows a tile needs to be worth its
+#: time. All measured.
+TRANSFORM_CYCLES = {32: 5, 16: 8}
 TILE_CYCLES = 3
 START_CYCLES = 8000
 LEAST_SQUARES = 4
@@ -79,6 +81,10 @@ def applies(geometry: ConvGeometry, product: Product, element: Element, path: Pa
         and min(channels) >= path.lanes(element)
         and max(channels) <= MOST_CHANNELS
         and math.prod(geometry.strides) <= MOST_JOBS
+        and (
+            product != "kernel_gradient"
+            or math.prod(geometry.strides) * channels[0] + channels[1] <= MOST_OPERANDS
+        )
     )
 
 
@@ -87,7 +93,7 @@ def preferred(geometry: ConvGeometry, product: Product, element: Element, path: 
     channels = min(geometry.in_channels, geometry.out_channels)
     if not applies(geometry, product, element, path) or channels < 2 * path.lanes(element):
         return False  # few channels overlap most of their last vector
-    sizes = _Sizes.of(geometry, product, path.lanes(element))
+    sizes = _Sizes.of(geometry, product, element, path)
     fewest = min(_cycles(sizes, m, element) for m in choices(sizes.r))
     return GAIN * fewest < _direct_cycles(sizes, element)
 
@@ -124,16 +130,20 @@ class _Sizes(NamedTuple):
     source: int
     result: int
     lanes: int
+    registers: int
+    merged: int  # results of the last axis whose columns share vectors in direct
     counts: list[tuple[int, int]]  # of each job
 
     @classmethod
-    def of(cls, geometry: ConvGeometry, product: Product, lanes: int) -> _Sizes:
+    def of(cls, geometry: ConvGeometry, product: Product, element: Element, path: Path) -> _Sizes:
         channels = geometry.in_channels, geometry.out_channels
         counts = [[phase.length for phase in _phases(a, product)] for a in geometry.axes]
         return cls(
             taps_a_stride(geometry, product),
             *(channels[::-1] if product == "transpose" else channels),
-            lanes,
+            path.lanes(element),
+            path.registers,
+            geometry.strides[1] if product == "transpose" else 1,
             [(y, x) for y, x in itertools.product(*counts)],
         )
 
@@ -146,14 +156,16 @@ def _cycles(sizes: _Sizes, m: int, element: Element) -> float:
         max(LEAST_SQUARES, math.prod(-(-count // m) for count in counts)) for counts in sizes.counts
     )
     into, out_of = (-(-c // sizes.lanes) for c in (sizes.source, sizes.result))
-    each = out_of * (sizes.source / 2 + TILE_CYCLES) + (into + out_of) * TRANSFORM_CYCLES
+    each = out_of * (sizes.source / 2 + TILE_CYCLES)
+    each += (into + out_of) * TRANSFORM_CYCLES[sizes.registers]
     return START_CYCLES + products * squares * each + _read_cycles(sizes, products, element)
 
 
 def _direct_cycles(sizes: _Sizes, element: Element) -> float:
     taps = sizes.r**2
     results = sum(math.prod(counts) for counts in sizes.counts)
-    each = -(-sizes.result // sizes.lanes) * (taps * sizes.source / 2 + TILE_CYCLES)
+    vectors = -(-sizes.result * sizes.merged // sizes.lanes) / sizes.merged
+    each = vectors * (taps * sizes.source / 2 + TILE_CYCLES)
     return results * each + _read_cycles(sizes, taps, element)
 
 
@@ -189,7 +201,7 @@ class WinogradPlan:
         self.path, self.element, self.geometry, self.product = path, element, geometry, product
         self.transposed = product == "transpose"
         self.lanes = path.lanes(element)
-        sizes = _Sizes.of(geometry, product, self.lanes)
+        sizes = _Sizes.of(geometry, product, element, path)
         self.channels = sizes.source, sizes.result
         m = m or min(choices(sizes.r), key=lambda m: _cycles(sizes, m, element))
         self.algorithm = cook_toom.algorithm(m, sizes.r)
@@ -245,7 +257,7 @@ class WinogradPlan:
             if not (-self.limit < taps.min(initial=0) and taps.max(initial=0) < self.limit):
                 return Packed(None, self.direct.pack(kernel))
         itemsize, (source, result) = self.element.dtype.itemsize, self.channels
-        packed = _aligned(len(self.jobs) * self.job_entries, self.element.dtype)
+        packed = pool.aligned(len(self.jobs) * self.job_entries, self.element.dtype)
         units = len(self.jobs) * len(self.columns)
         threads = min(units, 1 if packed.size < SMALL_WORK else launch.allowed())
         each = -(-TRANSFORM.itemsize // 64) * 64
@@ -279,9 +291,8 @@ class WinogradPlan:
             target[: len(y.taps[0]), : len(x.taps[0])] = kernel[np.ix_(y.taps[0], x.taps[0])]
         return taps
 
-    def scratch(self, batch: int) -> int:
+    def scratch(self, batch: int, threads: int) -> int:
         """Return the bytes that a run allocates besides its result, by direct where it may."""
-        threads = launch.allowed()
         return max(self.layout(batch, threads).scratch_nbytes, threads * DIRECT_SCRATCH)
 
     def run(self, source: np.ndarray, packed: Packed, out: np.ndarray, finish: Finish) -> None:
@@ -298,10 +309,3 @@ class WinogradPlan:
             residual=finish.residual,
             activation=finish.activation,
         )
-
-
-def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
-    """Return an uninitialised array that begins with a cache line, outside of the pool."""
-    memory = np.empty(size + 64 // dtype.itemsize, dtype)
-    start = -pool.address(memory) % 64 // dtype.itemsize
-    return memory[start : start + size]
