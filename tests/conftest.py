@@ -11,11 +11,15 @@ import pytest
 from convarith import backends, upsampling
 from convarith.backends.cpu import vector
 
+# TensorFlow takes these kernels by itself on newer processors only, and without them refuses
+# dilated transposes and gradients in groups. It reads this when it is imported.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
 #: Every backend that the laws are checked on, and every vector path of the CPU's that this machine
 #: can run, the widest first; tests take the fixture `backend`.
 BACKENDS = ["reference", *(f"cpu {path}" for path in vector.available())]
 
-hypothesis.settings.register_profile("default", deadline=None, max_examples=500)
+hypothesis.settings.register_profile("default", deadline=None, max_examples=150)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile("default")
 

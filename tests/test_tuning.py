@@ -44,6 +44,15 @@ def test_blocks_are_kept_for_the_next_process(tmp_path):
     assert run(folder) == "Blocks(rows=3, chunk=2, group=1)\n"
 
 
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """What is chosen without a file, and the text of one."""
+    folder = tmp_path_factory.mktemp("tuned")
+    untuned = run(folder)
+    run(folder, "tune")
+    return untuned, (folder / "tuning.json").read_text()
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -58,11 +67,10 @@ def test_blocks_are_kept_for_the_next_process(tmp_path):
     ],
     ids=["cut", "binary", "deep", "null", "version", "foreign", "values", "list"],
 )
-def test_a_damaged_or_foreign_file_is_as_good_as_none(tmp_path, damage):
-    untuned = run(tmp_path)
-    run(tmp_path, "tune")
+def test_a_damaged_or_foreign_file_is_as_good_as_none(tmp_path, tuned, damage):
+    untuned, text = tuned
     file = tmp_path / "tuning.json"
-    file.write_text(damage(file.read_text()), encoding="latin-1")
+    file.write_text(damage(text), encoding="latin-1")
     assert run(tmp_path) == untuned
     run(tmp_path, "tune")
     assert json.loads(file.read_text())["version"] == 1

@@ -28,6 +28,7 @@ def _quiet() -> Iterator[None]:
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what XLA says of itself
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # its fastest kernels, on any processor
 with _quiet():
     import tensorflow as tf
 tf.get_logger().setLevel("ERROR")  # of functions traced again: each case has its own
