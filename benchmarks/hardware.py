@@ -44,6 +44,13 @@ def machine() -> dict[str, Any]:
     }
 
 
+def vectors() -> str:
+    """Return the name of the vector path that the library's kernels take here."""
+    from convarith.backends.cpu import vector
+
+    return vector.path().name
+
+
 def others_seconds() -> float:
     """Return the processor time that everyone but this process and its children has used.
 

@@ -28,6 +28,8 @@ def caption(result: dict[str, Any]) -> str:
     parts = [machine["processor"], f"{machine['cores']} cores"]
     if "threads" in result and result["threads"] != machine["cores"]:
         parts.append(f"on {result['threads']}")
+    if "vectors" in machine:
+        parts.append(machine["vectors"])
     parts += [machine["system"], f"Python {machine['python']}"]
     parts += [f"{name} {version}" for name, version in machine["versions"].items()]
     text = f"{', '.join(parts)}; "

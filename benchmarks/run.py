@@ -112,6 +112,8 @@ def measured(chosen: list[cases.Case], options: argparse.Namespace) -> dict[str,
     }
     limited = any(case.group in products.GROUPS for case in chosen)
     before = hardware.limits(options.threads) if limited else {}
+    if limited:
+        result["machine"]["vectors"] = hardware.vectors()
     begin, others = time.perf_counter(), hardware.others_seconds()
     ways = {"matrix": matrix.measured, "calls": calls.measured}
     with tqdm(chosen, unit="case", disable=not sys.stderr.isatty()) as bar:
