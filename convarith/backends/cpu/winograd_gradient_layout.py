@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 3 * 2**21
 LEAST_SQUARES = 64
 #: Squares that a tile sums at a time, before they are added to the others: 600 in one sum err up to
-#: 13 times as much as direct, whose sums are of 256 pixels at most.
+#: 13 times as much as direct, whose sums are of some 256 pixels.
 RUN_SQUARES = 28
 #: Channels of a block, in bytes: M of a block stays in the second-level cache.
 BLOCK_BYTES = 192
