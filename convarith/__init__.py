@@ -3,6 +3,7 @@
 from .coordinates import CoordinateMap, Window
 from .filters import bilinear_kernel
 from .geometry import ConvGeometry
+from .labels import argmax_channels
 from .lints import checkerboard, partition_of_unity
 from .matrix import conv_as_matmul
 from .operator import ConvOperator
@@ -15,6 +16,7 @@ __all__ = [
     "ConvOperator",
     "CoordinateMap",
     "Window",
+    "argmax_channels",
     "bilinear_kernel",
     "checkerboard",
     "conv",

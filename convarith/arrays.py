@@ -7,19 +7,38 @@ from typing import Any
 import numpy as np
 
 from .geometry import ConvGeometry
+from .namespace import check_together, is_cupy
 from .validate import integer, is_sequence
 
 #: NumPy's 64, less a batch axis and one that splits channels into groups.
 MOST_AXES = 62
 
 
-def numeric(name: str, value: Any) -> np.ndarray:
+def numeric(name: str, value: Any, first: Any = None) -> np.ndarray:
     """Return `value` as an array of a dtype that convolution is defined for.
 
-    NumPy arrays pass as they are, numbers and nested lists become arrays; any other object is
-    refused, since converting it might copy it from elsewhere behind the caller's back.
+    NumPy's and CuPy's arrays pass as they are, numbers and nested lists become NumPy's; any other
+    object is refused, since converting it might copy it from elsewhere behind the caller's back.
+    So is an array of another library, or on another device, than the call's `first` one.
     """
     if type(value) is np.ndarray and _is_numpys(value.dtype):
+        if first is not None:
+            check_together(name, value, first)
+        return value
+    array = _array(name, value)
+    if not _is_numpys(array.dtype) and array.dtype.name != "bfloat16":
+        raise TypeError(
+            f"{name}: expected integers, floats or complex numbers, got dtype {array.dtype}"
+        )
+    if first is not None:
+        check_together(name, array, first)
+    return array
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    """Return `value` as a plain NumPy array, or as the CuPy array that it is."""
+    if is_cupy(value):
+        check_aligned(name, value)
         return value
     if isinstance(value, (int, float, complex, list, tuple)):
         try:
@@ -30,12 +49,19 @@ def numeric(name: str, value: Any) -> np.ndarray:
         value = np.asarray(value)
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        raise TypeError(f"{name}: expected a NumPy array, got {kind}")
-    if not _is_numpys(value.dtype) and value.dtype.name != "bfloat16":
-        raise TypeError(
-            f"{name}: expected integers, floats or complex numbers, got dtype {value.dtype}"
-        )
+        hint = ": give all operands as one library's" if hasattr(type(value), "__dlpack__") else ""
+        raise TypeError(f"{name}: expected a NumPy or CuPy array, got {kind}{hint}")
     return np.asarray(value)
+
+
+def check_aligned(name: str, array: Any) -> None:
+    """Refuse a CuPy array with elements between their natural addresses: a GPU faults there."""
+    alignment = array.dtype.alignment
+    if array.size and any(place % alignment for place in (array.data.ptr, *array.strides)):
+        raise ValueError(
+            f"{name}: expected elements at multiples of {alignment} bytes, got a {array.dtype} "
+            f"array at address {array.data.ptr} with strides {array.strides}"
+        )
 
 
 def _is_numpys(dtype: np.dtype) -> bool:
@@ -46,7 +72,7 @@ def _is_numpys(dtype: np.dtype) -> bool:
 def result_type(**arrays: np.ndarray) -> np.dtype:
     """Return the dtype that the named arrays promote to, as NumPy does it."""
     try:
-        return np.result_type(*arrays.values())
+        return np.result_type(*(array.dtype for array in arrays.values()))
     except TypeError:
         dtypes = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items())
         raise TypeError(

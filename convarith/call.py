@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from . import backends
-from .arrays import computed_in, numeric
-from .backends import Epilogue, Options, Plan, Product
+from .arrays import check_aligned, computed_in, numeric
+from .backends import Epilogue, Plan, Product
 from .backends.protocol import ACTIVATIONS, PLAIN
+from .backends.zeros import ZerosPlan
 from .geometry import ConvGeometry
 from .memory import UNCHECKED_BYTES, require_bytes
+from .namespace import check_together, is_cupy, namespace
 from .validate import one_of
 
 
@@ -57,34 +58,39 @@ class Call:
         self._nbytes = math.prod(max(1, length) for length in self.shape) * dtype.itemsize
         self._empty = 0 in self.shape
 
-    def _require(self, nbytes: int) -> None:
+    def _require(self, nbytes: int, source: np.ndarray) -> None:
         if nbytes <= UNCHECKED_BYTES:
             return  # before the words are put together
         require_bytes(
             f"the result of shape {self.caller_shape}",
             nbytes,
             way_out="give a smaller size or padding, or work in parts",
+            beside=source,
         )
 
-    def epilogue(self, scale: Any, bias: Any, residual: Any, activation: Any) -> Epilogue:
-        """Check the four parts against the result's shape and dtype."""
+    def epilogue(
+        self, source: np.ndarray, scale: Any, bias: Any, residual: Any, activation: Any
+    ) -> Epilogue:
+        """Check the four parts against the result's shape and dtype, and where `source` lies."""
         if scale is bias is residual is activation is None:
             return PLAIN
         one_of("activation", activation, ACTIVATIONS)
         if activation is not None and self.dtype.kind == "c":
             raise TypeError(f"activation: expected None for a complex result, got {activation!r}")
         channels = self.shape[-1:]
-        scale = self._part("scale", scale, channels)
-        bias = self._part("bias", bias, channels)
-        residual = self._part("residual", residual, self.caller_shape)
+        scale = self._part("scale", scale, channels, source)
+        bias = self._part("bias", bias, channels, source)
+        residual = self._part("residual", residual, self.caller_shape, source)
         if residual is not None:
             residual = residual[self.expand]
         return Epilogue(scale, bias, residual, activation)
 
-    def _part(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    def _part(
+        self, name: str, value: Any, shape: tuple[int, ...], source: np.ndarray
+    ) -> np.ndarray | None:
         if value is None:
             return None
-        value = numeric(name, value)
+        value = numeric(name, value, source)
         if value.shape != shape:
             raise ValueError(f"{name}: expected shape {shape}, got {value.shape}")
         if not np.can_cast(value.dtype, computed_in(self.dtype), "safe"):
@@ -105,40 +111,60 @@ class Call:
         packed: Any = None,
     ) -> np.ndarray:
         """Run the plan on `source` and `operand`, or on `packed` where it has laid that out."""
-        self._require(self._nbytes)
-        target = None if out is None else self._target(out)
+        self._require(self._nbytes, source)
+        target = None if out is None else self._target(out, source)
         if self._empty:
-            return np.empty(self.caller_shape, self.dtype) if out is None else out
-        if source.size == 0 or operand.size == 0:  # no fast kernel ever meets an empty array
-            plan = backends.plan("reference", self.product, self.geometry, self.dtype, Options())
-            packed = None
-        if packed is None:
-            plan = plan.specialised(operand)
-            self._require(plan.nbytes(source) + operand.size * self.dtype.itemsize)
-            packed = plan.pack(operand)
-        else:
-            self._require(plan.nbytes(source))
-        if target is None:
-            result = plan.run(source, packed, None, epilogue)
-            return result.reshape(self.caller_shape) if self.bare else result
-        touched = (source, operand, epilogue.scale, epilogue.bias, epilogue.residual)
-        apart = not any(
-            np.may_share_memory(target, array) for array in touched if array is not None
-        )
-        result = plan.run(source, packed, target if apart else None, epilogue)
-        if not apart:
-            target[...] = result
-        return out
+            if out is not None:
+                return out
+            return namespace(source).empty(self.caller_shape, self.dtype)
+        if source.size == 0 or operand.size == 0:
+            plan, packed = ZerosPlan(self.product, self.geometry, self.dtype), None
+        nbytes = 0
+        try:
+            if packed is None:
+                plan = plan.specialised(operand, reused=False)
+                nbytes = plan.nbytes(source) + operand.size * self.dtype.itemsize
+                self._require(nbytes, source)
+                packed = plan.pack(operand)
+            else:
+                nbytes = plan.nbytes(source)
+                self._require(nbytes, source)
+            if target is None:
+                result = plan.run(source, packed, None, epilogue)
+                return result.reshape(self.caller_shape) if self.bare else result
+            touched = (source, operand, epilogue.scale, epilogue.bias, epilogue.residual)
+            may_share_memory = namespace(target).may_share_memory
+            apart = not any(
+                may_share_memory(target, array) for array in touched if array is not None
+            )
+            result = plan.run(source, packed, target if apart else None, epilogue)
+            if not apart:
+                target[...] = result
+            return out
+        except MemoryError as error:
+            if is_cupy(source):
+                error.args = (f"{error} {self._asked(nbytes)}",)
+            raise
 
-    def _target(self, out: Any) -> np.ndarray:
+    def _asked(self, nbytes: int) -> str:
+        """Say what the memory was asked for."""
+        return (
+            f"It was asked for by {self.product!r} with a result of shape {self.caller_shape} and "
+            f"dtype {self.dtype}, {self._nbytes} bytes: with its scratch {nbytes} at most"
+        )
+
+    def _target(self, out: Any, source: np.ndarray) -> np.ndarray:
         """Return `out` with all the axes of the result."""
-        if not isinstance(out, np.ndarray) or isinstance(out, (np.ma.MaskedArray, np.matrix)):
-            raise TypeError(f"out: expected a NumPy array, got {type(out).__qualname__}")
+        if is_cupy(out):
+            check_aligned("out", out)
+        elif not isinstance(out, np.ndarray) or isinstance(out, (np.ma.MaskedArray, np.matrix)):
+            raise TypeError(f"out: expected a NumPy or CuPy array, got {type(out).__qualname__}")
+        check_together("out", out, source)
         if out.shape != self.caller_shape or out.dtype != self.dtype:
             raise ValueError(
                 f"out: expected shape {self.caller_shape} and dtype {self.dtype}, "
                 f"got {out.shape} and {out.dtype}"
             )
-        if not out.flags.writeable:
+        if isinstance(out, np.ndarray) and not out.flags.writeable:  # CuPy's always are
             raise ValueError("out: expected a writeable array, got a read-only one")
         return out[self.expand]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .arrays import computed_in, kernel_geometry, numeric
 from .axis import Axis, Run
+from .dlpack import any_library
 from .geometry import INT32_MAX, ConvGeometry
 from .memory import require_bytes
+from .namespace import is_cupy, namespace
 from .padding import Padding
 from .validate import PerAxis
 
@@ -23,6 +25,7 @@ INT64_MAX = 2**63 - 1
 LONG_ENTRIES = 2**12
 
 
+@any_library
 def conv_as_matmul(
     kernel: np.ndarray,
     input_shape: PerAxis,
@@ -59,7 +62,8 @@ def conv_as_matmul(
         Of shape ``(prod(output), prod(input))`` and the kernel's dtype (float16 and bfloat16,
         which SciPy's sparse products do not take, become float32). Column indices are sorted
         and unique; a stored zero is a zero of the kernel. The indices are int32 wherever they
-        fit.
+        fit. For a CuPy kernel it is ``cupyx.scipy.sparse.csr_array``, built on the device, and
+        the kernel is to be of floats: CuPy has no sparse integers.
 
     Raises
     ------
@@ -107,8 +111,7 @@ def matrix(
     max_bytes: int | None = None,
 ) -> scipy.sparse.csr_array:
     """Build W from a kernel of ``geometry.kernel_shape``; see `conv_as_matmul`."""
-    import scipy.sparse
-
+    xp, sparse = namespace(kernel), _sparse(kernel)
     height, width = geometry.matrix_shape
     start, stop = _row_range(rows, height)
     # In closed form where it is all of W: an absurd one is to be refused at once.
@@ -128,23 +131,39 @@ def matrix(
         nnz * (dtype.itemsize + index.itemsize) + (stop - start + 1) * index.itemsize,
         max_bytes=max_bytes,
         way_out="use ConvOperator, which never builds W, or a slice of its rows (rows=)",
+        beside=kernel,
     )
-    indptr = np.zeros(stop - start + 1, index)
+    indptr = xp.zeros(stop - start + 1, index)
     arrays = _Arrays(
-        np.ascontiguousarray(np.moveaxis(kernel, -1, 0), dtype),
-        np.empty(nnz, dtype),
-        np.empty(nnz, index),
+        xp,
+        xp.ascontiguousarray(xp.moveaxis(kernel, -1, 0), dtype),
+        xp.empty(nnz, dtype),
+        xp.empty(nnz, index),
         indptr[1:],
     )
     entry = row = 0
     for block in blocks or _blocks(geometry, start, stop):
         _Writer(block, arrays).write(entry, row)
         entry, row = entry + block.nnz, row + block.rows
-    result = scipy.sparse.csr_array(
-        (arrays.data, arrays.indices, indptr), shape=(stop - start, width)
-    )
-    result.has_canonical_format = True  # sorted, no duplicates: SciPy need not look
+    result = sparse.csr_array((arrays.data, arrays.indices, indptr), shape=(stop - start, width))
+    result.has_canonical_format = True  # sorted, no duplicates: nobody need look
     return result
+
+
+def _sparse(kernel: np.ndarray) -> Any:
+    """Return the module of sparse arrays on the kernel's library."""
+    if not is_cupy(kernel):
+        import scipy.sparse
+
+        return scipy.sparse
+    if kernel.dtype.kind in "iu":
+        raise TypeError(
+            f"kernel: expected floats for a matrix of CuPy's, which has no sparse integers, "
+            f"got {kernel.dtype}: use kernel.astype('float64')"
+        )
+    import cupyx.scipy.sparse
+
+    return cupyx.scipy.sparse
 
 
 def _row_range(rows: slice | None, height: int) -> tuple[int, int]:
@@ -185,8 +204,9 @@ def _blocks(geometry: ConvGeometry, start: int, stop: int) -> Iterator[_Block]:
 
 
 class _Arrays(NamedTuple):
-    """What W is read from and written to."""
+    """What W is read from and written to, all of the library whose module is `xp`."""
 
+    xp: Any
     kernel: np.ndarray  # (c_out, *k, c_in // groups): in the order of a row's entries
     data: np.ndarray
     indices: np.ndarray
@@ -227,18 +247,19 @@ class _Writer:
         self.below = [math.prod(shape[axis + 1 :]) for axis in range(geometry.rank)]
         # ... and those that the first output of each run reads.
         self.columns = [
-            [_columns_read(axis, run, below, dtype) for run in runs]
+            [_columns_read(arrays.xp, axis, run, below, dtype) for run in runs]
             for axis, runs, below in zip(geometry.axes, block.runs, self.below, strict=True)
         ]
         group_width = geometry.in_channels // geometry.groups
         outputs_a_group = geometry.out_channels // geometry.groups
-        group = np.arange(block.channels.start, block.channels.stop) // outputs_a_group
-        channels = np.add.outer(group * group_width, np.arange(group_width))
+        xp = arrays.xp
+        group = xp.arange(block.channels.start, block.channels.stop) // outputs_a_group
+        channels = (group * group_width)[:, None] + xp.arange(group_width)
         self.channel_columns = channels[:, None].astype(dtype)  # (c_out, 1, c_in // groups)
 
     def write(self, entry: int, row: int) -> None:
         """Write the entries from `entry` on and the rows' ends from `row` on."""
-        self._write((), np.zeros(1, self.arrays.indices.dtype), entry, row)
+        self._write((), self.arrays.xp.zeros(1, self.arrays.indices.dtype), entry, row)
 
     def _write(
         self,
@@ -253,16 +274,16 @@ class _Writer:
         Outputs of one run along the next axis have the same entries, their columns a constant
         step apart: write those of the first, then repeat them at the speed of a copy.
         """
-        kernel, data, indices, ends = self.arrays
+        xp, kernel, data, indices, ends = self.arrays
         axis = len(window)
         if axis == self.geometry.rank:
             weights = kernel[(self.block.channels, *window)]
             every = slice(entry, entry + weights.size)
             data[every].reshape(weights.shape)[...] = weights
             shape = (len(weights), columns.size, -1)
-            np.add(columns[:, None], self.channel_columns, out=indices[every].reshape(shape))
+            xp.add(columns[:, None], self.channel_columns, out=indices[every].reshape(shape))
             length = weights.size // len(weights)
-            ends[row : row + len(weights)] = entry + length * np.arange(1, len(weights) + 1)
+            ends[row : row + len(weights)] = entry + length * xp.arange(1, len(weights) + 1)
             return
         step = self.geometry.strides[axis] * self.below[axis]
         rows = self.block.rows_of[axis + 1]
@@ -273,43 +294,43 @@ class _Writer:
                 ends[row : row + rows * count] = entry
             else:
                 reads = (*window, slice(run.first, run.last))
-                self._write(reads, np.add.outer(columns, inputs).ravel(), entry, row)
+                self._write(reads, (columns[:, None] + inputs).ravel(), entry, row)
                 if count > 1:
                     every = slice(entry, entry + size * count)
-                    _repeat(data[every].reshape(count, size), 0)
-                    _repeat(indices[every].reshape(count, size), step)
-                    _repeat(ends[row : row + rows * count].reshape(count, rows), size)
+                    _repeat(xp, data[every].reshape(count, size), 0)
+                    _repeat(xp, indices[every].reshape(count, size), step)
+                    _repeat(xp, ends[row : row + rows * count].reshape(count, rows), size)
             entry, row = entry + size * count, row + rows * count
 
 
-def _columns_read(axis: Axis, run: Run, below: int, dtype: np.dtype) -> np.ndarray:
+def _columns_read(xp: Any, axis: Axis, run: Run, below: int, dtype: np.dtype) -> np.ndarray:
     """Return where the taps of the first output of `run` read, `below` columns an input."""
     count = run.last - run.first
     if count == 0:
-        return np.empty(0, dtype)
+        return xp.empty(0, dtype)
     origin = run.start * axis.stride + run.first * axis.dilation - axis.low
     step = axis.dilation if count > 1 else 0  # one tap takes no step, however long
-    return origin * below + step * below * np.arange(count, dtype=dtype)
+    return origin * below + step * below * xp.arange(count, dtype=dtype)
 
 
-def _repeat(rows: np.ndarray, step: int) -> None:
+def _repeat(xp: Any, rows: np.ndarray, step: int) -> None:
     """Fill ``rows[i] = rows[0] + i*step``: short rows joined to long ones, then those."""
     count, size = rows.shape
     group = min(count, max(1, LONG_ENTRIES // size))
     whole = count // group
     long_rows = rows[: whole * group].reshape(whole, group * size)
-    _broadcast(rows[1:group], rows[0], step)
-    _broadcast(long_rows[1:], long_rows[0], step * group)
+    _broadcast(xp, rows[1:group], rows[0], step)
+    _broadcast(xp, long_rows[1:], long_rows[0], step * group)
     rest = rows[whole * group :]
     if len(rest):
-        _broadcast(rest.reshape(1, -1), rows[: len(rest)].ravel(), step * group * whole)
+        _broadcast(xp, rest.reshape(1, -1), rows[: len(rest)].ravel(), step * group * whole)
 
 
-def _broadcast(rows: np.ndarray, source: np.ndarray, step: int) -> None:
+def _broadcast(xp: Any, rows: np.ndarray, source: np.ndarray, step: int) -> None:
     """Fill ``rows[i] = source + (i + 1)*step``."""
     if len(rows) == 0:
         return
     if step == 0:  # values, not columns: copied, since adding 0 would lose the sign of -0.0
         rows[...] = source
     else:
-        np.add(source, (step * np.arange(1, len(rows) + 1, dtype=rows.dtype))[:, None], out=rows)
+        xp.add(source, (step * xp.arange(1, len(rows) + 1, dtype=rows.dtype))[:, None], out=rows)

@@ -1,4 +1,4 @@
-"""How much memory there is, and the refusal to ask for more."""
+"""How much memory there is, on the host or on a GPU, and the refusal to ask for more."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from .namespace import is_cupy, on_device_of
 from .validate import integer
 
 #: Arrays below this are made without asking: an answer costs more than a small kernel runs.
@@ -14,9 +16,16 @@ UNCHECKED_BYTES = 2**28
 
 
 def require_bytes(
-    what: str, nbytes: int, *, max_bytes: object = None, way_out: str = "ask for less"
+    what: str,
+    nbytes: int,
+    *,
+    max_bytes: object = None,
+    way_out: str = "ask for less",
+    beside: Any = None,
 ) -> None:
     """Raise a `ValueError` where `what` would take more than `max_bytes` (default: what is free).
+
+    What is free is asked of the host, or of the device that holds the array `beside`.
 
     >>> require_bytes("W", 4096, max_bytes=1024)
     Traceback (most recent call last):
@@ -28,15 +37,20 @@ def require_bytes(
     elif nbytes <= UNCHECKED_BYTES:
         return
     else:
-        limit, reason = available_bytes(), "of memory available"
+        limit, reason = available_bytes(beside), "of memory available"
     if nbytes > limit:
         raise ValueError(
             f"{what} would take {nbytes} bytes, more than the {limit} {reason}: {way_out}"
         )
 
 
-def available_bytes() -> int:
-    """Return the bytes that can be allocated without swapping, a container's limit included."""
+def available_bytes(beside: Any = None) -> int:
+    """Return the bytes that can be allocated without swapping, a container's limit included.
+
+    Beside a CuPy array, those of its device: what is free there and in CuPy's pool.
+    """
+    if is_cupy(beside):
+        return _device_available(beside)
     if sys.platform == "win32":
         return _windows_available()
     try:
@@ -44,6 +58,16 @@ def available_bytes() -> int:
     except OSError:  # no procfs: macOS and the BSDs tell the whole memory, not what is free
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([free, *_cgroups_available(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
+
+
+def _device_available(array: Any) -> int:
+    cupy = sys.modules["cupy"]
+    with on_device_of(array):
+        pool = cupy.get_default_memory_pool()
+        free, _ = cupy.cuda.runtime.memGetInfo()
+        free += pool.free_bytes()
+        limit = pool.get_limit()  # 0 where there is none
+        return min(free, limit - pool.used_bytes()) if limit else free
 
 
 def _linux_available(meminfo: str) -> int:

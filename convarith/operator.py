@@ -14,9 +14,11 @@ from .arrays import check_channels, computed_in, kernel_geometry, numeric, resul
 from .backends import Options, Plan, Product
 from .backends.protocol import PLAIN
 from .call import Call
+from .dlpack import any_library
 from .geometry import ConvGeometry
 from .matrix import matrix
 from .memory import require_bytes
+from .namespace import is_cupy, namespace, on_device_of
 from .padding import Padding
 from .spectral import spectral_norm
 from .validate import PerAxis, integer
@@ -43,6 +45,12 @@ class ConvOperator:
     -----
     An operator does not change once made, and several threads may call it at once.
 
+    It lives where its kernel does: NumPy's on the host, CuPy's on their device, and it takes
+    arrays of that library. Those of torch, JAX and others that speak DLPack are seen as one or
+    the other, by where they lie, and their results given back to them. A CuPy kernel is read
+    once, to find its structure, and packed at the first call for each dtype, which waits for the
+    device; no later call does.
+
     Examples
     --------
     >>> op = ConvOperator(np.arange(1, 10).reshape(3, 3), (4, 4))
@@ -58,6 +66,7 @@ class ConvOperator:
     True
     """
 
+    @any_library
     def __init__(
         self,
         kernel: np.ndarray,
@@ -82,7 +91,7 @@ class ConvOperator:
             dilations=dilations,
         )
         options = Options(algorithm, precision)
-        core = _Core(checked, geometry, bare, backends.choose(backend), options)
+        core = _Core(checked, geometry, bare, backends.choose(backend, checked), options)
         try:  # refuse now what the backend cannot do, here or for the transpose
             core.prepared("forward", checked.dtype)
         except ValueError:
@@ -100,8 +109,14 @@ class ConvOperator:
 
     @property
     def kernel(self) -> np.ndarray:
-        """The operator's own copy of the kernel, read-only."""
+        """The operator's own copy of the kernel, read-only.
+
+        CuPy has no read-only arrays: of its kernels it is a copy once more.
+        """
         kernel = self._core.kernel
+        if is_cupy(kernel):
+            with on_device_of(kernel):
+                kernel = kernel.copy()
         return kernel[..., 0, 0] if self._core.bare else kernel
 
     @property
@@ -154,6 +169,7 @@ class ConvOperator:
         """Pickle and copy the kernel and the arguments; the copy plans and packs anew."""
         return _operator, (self._core, self._product)
 
+    @any_library
     def __call__(
         self,
         x: np.ndarray,
@@ -172,7 +188,7 @@ class ConvOperator:
             ``(n, *size, c)``, or ``size`` alone for a kernel without channels.
         """
         core, geometry, product = self._core, self.geometry, self._product
-        x = numeric("x", x)
+        x = numeric("x", x, core.kernel)
         forward = product == "forward"
         size = geometry.input_size if forward else geometry.output_size
         if core.bare:
@@ -188,16 +204,18 @@ class ConvOperator:
         if dtype is not core.kernel.dtype:
             dtype = result_type(x=x, kernel=core.kernel)
         call = core.call(product, dtype, len(x))
-        epilogue = call.epilogue(scale, bias, residual, activation)
+        epilogue = call.epilogue(x, scale, bias, residual, activation)
         plan, packed = core.prepared(product, dtype)
         return call.run(plan, x, core.kernel, epilogue, out, packed=packed)
 
+    @any_library
     def with_kernel(self, kernel: np.ndarray) -> ConvOperator:
         """Return the same operator with another kernel of the same shape, under the same plan."""
-        kernel = numeric("kernel", kernel)
-        if kernel.shape != self.kernel.shape:
-            raise ValueError(f"kernel: expected shape {self.kernel.shape}, got {kernel.shape}")
         core = self._core
+        kernel = numeric("kernel", kernel, core.kernel)
+        shape = core.kernel.shape[:-2] if core.bare else core.kernel.shape
+        if kernel.shape != shape:
+            raise ValueError(f"kernel: expected shape {shape}, got {kernel.shape}")
         return _operator(
             dataclasses.replace(core, kernel=kernel.reshape(core.kernel.shape)), self._product
         )
@@ -240,7 +258,8 @@ class ConvOperator:
         """
         core, geometry = self._core, self.geometry
         if self._product == "forward":
-            return matrix(core.kernel, geometry, rows=rows, max_bytes=max_bytes)
+            with on_device_of(core.kernel):
+                return matrix(core.kernel, geometry, rows=rows, max_bytes=max_bytes)
         if rows is not None:
             raise ValueError(f"rows: expected None for a transposed operator, got {rows!r}")
         require_bytes(
@@ -248,13 +267,16 @@ class ConvOperator:
             2 * geometry.matrix_nbytes(self.dtype.itemsize) + 8 * sum(self.shape),
             max_bytes=max_bytes,
             way_out="call the operator, which never builds W, or use op.T.as_matmul().T",
+            beside=core.kernel,
         )
-        return matrix(core.kernel, geometry).T.tocsr()
+        with on_device_of(core.kernel):
+            return matrix(core.kernel, geometry).T.tocsr()
 
     def as_linear_operator(self) -> scipy.sparse.linalg.LinearOperator:
         """Return SciPy's LinearOperator, on vectors that are the arrays' C-order ravel.
 
-        Its ``rmatvec`` is the adjoint `H`. With it ``scipy.sparse.linalg.lsqr``, ``svds``,
+        For a CuPy kernel it is CuPy's, ``cupyx.scipy.sparse.linalg.LinearOperator``. Its
+        ``rmatvec`` is the adjoint `H`. With it ``scipy.sparse.linalg.lsqr``, ``svds``,
         ``cg`` and the others run on the convolution without its matrix, as far as they take its
         dtype (float32 for the half types; ARPACK knows no integers and no longdouble).
 
@@ -265,28 +287,37 @@ class ConvOperator:
         >>> A.shape, A @ np.array([1.0, 1.0, 1.0])
         ((2, 3), array([3., 3.]))
         """
-        from scipy.sparse.linalg import LinearOperator
+        if is_cupy(self._core.kernel):
+            from cupyx.scipy.sparse.linalg import LinearOperator
+        else:
+            from scipy.sparse.linalg import LinearOperator
 
         adjoint = self.H  # held here, so that its kernel is packed once
         return LinearOperator(
             self.shape,
-            matvec=lambda vector: self._matmat(vector.reshape(-1, 1)).ravel(),
-            rmatvec=lambda vector: adjoint._matmat(vector.reshape(-1, 1)).ravel(),
+            matvec=self._matvec,
+            rmatvec=adjoint._matvec,
             matmat=self._matmat,
             rmatmat=adjoint._matmat,
             dtype=computed_in(self.dtype),
         )
 
+    def _matvec(self, vector: np.ndarray) -> np.ndarray:
+        """Return ``W @ vector``."""
+        with on_device_of(self._core.kernel):
+            return self._matmat(vector.reshape(-1, 1)).ravel()
+
     def _matmat(self, columns: np.ndarray) -> np.ndarray:
         """Return ``W @ columns``, the columns as one batch."""
         core, geometry, product = self._core, self.geometry, self._product
         shape = geometry.input_shape if product == "forward" else geometry.output_shape
-        batch = numeric("x", columns).T.reshape(columns.shape[1], *shape)
-        dtype = result_type(x=batch, kernel=core.kernel)
-        call = Call(product, geometry, dtype, (len(batch),), bare=False)
-        plan, packed = core.prepared(product, dtype)
-        result = call.run(plan, batch, core.kernel, PLAIN, None, packed=packed)
-        return result.reshape(len(batch), self.shape[0]).T
+        with on_device_of(core.kernel):
+            batch = numeric("x", columns, core.kernel).T.reshape(columns.shape[1], *shape)
+            dtype = result_type(x=batch, kernel=core.kernel)
+            call = Call(product, geometry, dtype, (len(batch),), bare=False)
+            plan, packed = core.prepared(product, dtype)
+            result = call.run(plan, batch, core.kernel, PLAIN, None, packed=packed)
+            return result.reshape(len(batch), self.shape[0]).T
 
     def norm(self, *, rtol: float = 1e-6) -> float:
         """Return the spectral norm, the largest singular value, of the map as it is.
@@ -301,7 +332,8 @@ class ConvOperator:
             products for 1e-3 and some thousand for 1e-6 where the largest singular values lie
             close together, as those of a blur of a large picture do.
         """
-        return spectral_norm(self, rtol=rtol)
+        with on_device_of(self._core.kernel):
+            return spectral_norm(self, rtol=rtol)
 
     def __repr__(self) -> str:
         suffix = "" if self._product == "forward" else ".T"
@@ -319,10 +351,14 @@ class _Core:
     options: Options
 
     def __post_init__(self) -> None:
-        require_bytes("kernel", self.kernel.size * self.kernel.itemsize)
+        require_bytes("kernel", self.kernel.size * self.kernel.itemsize, beside=self.kernel)
         native = self.kernel.dtype.newbyteorder("=")
-        self.kernel = np.array(self.kernel, native, order="C")
-        self.kernel.flags.writeable = False
+        with on_device_of(self.kernel):
+            self.kernel = namespace(self.kernel).array(self.kernel, native, order="C")
+            if is_cupy(self.kernel):
+                self._copied = _stream(self.kernel).record()
+            else:
+                self.kernel.flags.writeable = False
         self.lock = threading.Lock()
         self._prepared: dict[tuple[Product, np.dtype], tuple[Plan, Any]] = {}
         self._calls: dict[tuple[Product, np.dtype, int], Call] = {}
@@ -336,10 +372,20 @@ class _Core:
         if key not in self._prepared:
             with self.lock:
                 if key not in self._prepared:
-                    plan = backends.plan(self.backend, product, self.geometry, dtype, self.options)
-                    plan = plan.specialised(self.kernel)
-                    self._prepared[key] = plan, plan.pack(self.kernel)
+                    with on_device_of(self.kernel):
+                        self._prepared[key] = self._prepare(product, dtype)
         return self._prepared[key]
+
+    def _prepare(self, product: Product, dtype: np.dtype) -> tuple[Plan, Any]:
+        on_cuda = is_cupy(self.kernel)
+        if on_cuda:
+            _stream(self.kernel).wait_event(self._copied)
+        plan = backends.plan(self.backend, product, self.geometry, dtype, self.options)
+        plan = plan.specialised(self.kernel, reused=True)
+        packed = plan.pack(self.kernel)
+        if on_cuda:  # calls may come on any stream, and none of them waits for this one
+            _stream(self.kernel).synchronize()
+        return plan, packed
 
     def call(self, product: Product, dtype: np.dtype, batch: int) -> Call:
         """Return what a call for a batch is checked against; the last ones are kept."""
@@ -350,6 +396,11 @@ class _Core:
                 self._calls.clear()
             found = self._calls[key] = Call(product, self.geometry, dtype, (batch,), self.bare)
         return found
+
+
+def _stream(array: Any) -> Any:
+    """Return CuPy's current stream on the current device."""
+    return namespace(array).cuda.get_current_stream()
 
 
 def _operator(core: _Core, product: Product) -> ConvOperator:

@@ -13,6 +13,7 @@ from .arrays import check_channels, checked_kernel, is_bare, numeric, result_typ
 from .backends import Options
 from .backends.protocol import PLAIN
 from .call import Call
+from .dlpack import any_library
 from .geometry import ConvGeometry
 from .padding import Padding
 from .validate import PerAxis
@@ -46,6 +47,7 @@ def _plain(value: Any) -> bool:
     return type(value) in (int, str, type(None))
 
 
+@any_library
 def conv(
     x: np.ndarray,
     kernel: np.ndarray,
@@ -87,10 +89,11 @@ def conv(
         not apply.
     precision : {"float32", "tf32"}
         What float32 products are rounded to; "tf32" exists on CUDA only.
-    backend : {None, "cpu", "reference"}
+    backend : {None, "cpu", "reference", "cuda"}
         None chooses by the type of the arrays: for NumPy's "cpu", Numba kernels on all cores (see
-        `set_num_threads`), or the reference where Numba is not installed. Complex numbers,
-        longdouble and more than three spatial axes are always the reference's.
+        `set_num_threads`), or the reference where Numba is not installed; for CuPy's "cuda".
+        Complex numbers, longdouble and more than three spatial axes are always the reference's,
+        and refused for CuPy's arrays, which nothing copies to where the reference runs.
 
     Returns
     -------
@@ -116,6 +119,11 @@ def conv(
     The same arguments give the same bits on any number of threads, and, but for Winograd, as a
     tile or as part of the whole.
 
+    All arrays of a call are NumPy's, or CuPy's on one device, or another library's that speaks
+    DLPack, as torch's and JAX's do; the result is of the same library, and nothing is copied
+    between libraries or devices. On CUDA the work is queued on CuPy's current stream and not
+    waited for.
+
     Dumoulin & Visin, arXiv:1603.07285.
 
     Examples
@@ -127,7 +135,8 @@ def conv(
     >>> conv(np.ones((1, 64, 64, 3)), np.ones((4, 4, 3, 10)), strides=2, padding="SAME").shape
     (1, 32, 32, 10)
     """
-    x, kernel = numeric("x", x), numeric("kernel", kernel)
+    x = numeric("x", x)
+    kernel = numeric("kernel", kernel, x)
     options = Options(algorithm, precision)
     bare = is_bare("x", x, kernel)
     kernel, in_channels, out_channels = checked_kernel(kernel, bare=bare, groups=groups)
@@ -147,11 +156,12 @@ def conv(
     )
     dtype = result_type(x=x, kernel=kernel)
     call = Call("forward", geometry, dtype, (len(x),), bare)
-    epilogue = call.epilogue(scale, bias, residual, activation)
-    plan = backends.plan(backends.choose(backend), "forward", geometry, dtype, options)
+    epilogue = call.epilogue(x, scale, bias, residual, activation)
+    plan = backends.plan(backends.choose(backend, x), "forward", geometry, dtype, options)
     return call.run(plan, x, kernel, epilogue, out)
 
 
+@any_library
 def conv_transpose(
     y: np.ndarray,
     kernel: np.ndarray,
@@ -214,7 +224,8 @@ precision, backend
     >>> conv_transpose(np.array([1, 2]), np.array([1, 10, 100]), strides=2, output_size=6)
     array([  1,  10, 102,  20, 200,   0])
     """
-    y, kernel = numeric("y", y), numeric("kernel", kernel)
+    y = numeric("y", y)
+    kernel = numeric("kernel", kernel, y)
     options = Options(algorithm, precision)
     bare = is_bare("y", y, kernel)
     kernel, in_channels, out_channels = checked_kernel(kernel, bare=bare, groups=groups)
@@ -235,11 +246,12 @@ precision, backend
     )
     dtype = result_type(y=y, kernel=kernel)
     call = Call("transpose", geometry, dtype, (len(y),), bare)
-    epilogue = call.epilogue(scale, bias, residual, activation)
-    plan = backends.plan(backends.choose(backend), "transpose", geometry, dtype, options)
+    epilogue = call.epilogue(y, scale, bias, residual, activation)
+    plan = backends.plan(backends.choose(backend, y), "transpose", geometry, dtype, options)
     return call.run(plan, y, kernel, epilogue, out)
 
 
+@any_library
 def conv_kernel_gradient(
     x: np.ndarray,
     g: np.ndarray,
@@ -293,7 +305,8 @@ def conv_kernel_gradient(
            [ 5.,  6.,  7.],
            [ 9., 10., 11.]])
     """
-    x, g = numeric("x", x), numeric("g", g)
+    x = numeric("x", x)
+    g = numeric("g", g, x)
     options = Options(algorithm, precision)
     bare = x.ndim <= 2
     if x.ndim == 0 or g.ndim != x.ndim:
@@ -323,5 +336,5 @@ def conv_kernel_gradient(
         raise ValueError(f"g: expected the convolution's shape {expected}, got {g.shape}")
     dtype = result_type(x=x, g=g)
     call = Call("kernel_gradient", geometry, dtype, (), bare)
-    plan = backends.plan(backends.choose(backend), "kernel_gradient", geometry, dtype, options)
+    plan = backends.plan(backends.choose(backend, x), "kernel_gradient", geometry, dtype, options)
     return call.run(plan, x, g, PLAIN, out)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
-from typing import Literal, SupportsIndex
+import sys
+from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 
 from .arrays import computed_in, numeric
+from .dlpack import any_library
 from .filters import triangle
 from .geometry import ConvGeometry
 from .memory import require_bytes
+from .namespace import is_cupy
 from .operator import ConvOperator
 from .ops import conv_transpose
 from .validate import integer, one_of
 
 
+@any_library
 def upsample_bilinear(
     x: np.ndarray,
     factor: SupportsIndex,
@@ -68,36 +72,48 @@ def upsample_bilinear(
     f = integer("factor", factor, minimum=1)
     one_of("border", border, ("zero", "edge"))
     half = computed_in(x.dtype) != x.dtype
-    dtype = x.dtype if half else np.result_type(x, np.float32)
+    dtype = x.dtype if half else np.result_type(x.dtype, np.float32)
     bare = x.ndim == 2
     image = x[None, ..., None] if bare else x
     channels = image.shape[-1]
     size = 2 * f - f % 2
     computed = computed_in(dtype)
-    require_bytes("the interpolation kernel", 2 * size**2 * channels * computed.itemsize)
+    require_bytes("the interpolation kernel", 2 * size**2 * channels * computed.itemsize, beside=x)
     if x.dtype != computed:
-        require_bytes(f"x as {computed}", x.size * computed.itemsize)
-    operator = _operator(image.shape[1:3], f, channels, computed, backend)
+        require_bytes(f"x as {computed}", x.size * computed.itemsize, beside=x)
+    device = x.device.id if is_cupy(x) else None
+    operator = _operator(image.shape[1:3], f, channels, computed, backend, device)
     result = operator(image.astype(computed, copy=False))
     if border == "edge":
-        rows, columns = (_coverage(length, f) for length in image.shape[1:3])
-        covered = np.multiply.outer(rows, columns)[..., None].astype(computed)
+        rows, columns = (_coverage(length, f, device) for length in image.shape[1:3])
+        covered = (rows[:, None] * columns)[..., None].astype(computed)
         with np.errstate(all="ignore"):
             result /= covered
     result = result.astype(dtype, copy=False)
     return result[0, ..., 0] if bare else result
 
 
+def _library(device: int | None) -> Any:
+    """Return the module of arrays on a CUDA device, the current one, or on the host."""
+    return np if device is None else sys.modules["cupy"]
+
+
 @functools.lru_cache(maxsize=8)
 def _operator(
-    size: tuple[int, int], factor: int, channels: int, dtype: np.dtype, backend: str | None
+    size: tuple[int, int],
+    factor: int,
+    channels: int,
+    dtype: np.dtype,
+    backend: str | None,
+    device: int | None,
 ) -> ConvOperator:
     """Return the transposed convolution of each channel by itself, as planned for the last few."""
     kernel = triangle(2 * factor - factor % 2)
-    weights = np.multiply.outer(kernel, kernel).astype(dtype)
+    xp = _library(device)
+    weights = xp.asarray(np.multiply.outer(kernel, kernel).astype(dtype))
     geometry = ConvGeometry.of_transpose(size, weights.shape, strides=factor, padding=factor // 2)
     return ConvOperator(
-        np.broadcast_to(weights[..., None, None], (*weights.shape, 1, channels)),
+        xp.broadcast_to(weights[..., None, None], (*weights.shape, 1, channels)),
         geometry.input_size,
         strides=factor,
         padding=factor // 2,
@@ -106,7 +122,9 @@ def _operator(
     ).T
 
 
-def _coverage(length: int, factor: int) -> np.ndarray:
+@functools.lru_cache(maxsize=16)
+def _coverage(length: int, factor: int, device: int | None) -> np.ndarray:
     """Return what upsampled ones are along an axis: 1 inside, less at the border."""
     kernel = triangle(2 * factor - factor % 2)
-    return conv_transpose(np.ones(length), kernel, strides=factor, padding=factor // 2)
+    ones = conv_transpose(np.ones(length), kernel, strides=factor, padding=factor // 2)
+    return _library(device).asarray(ones)

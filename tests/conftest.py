@@ -1,6 +1,7 @@
 """The table of backends, the hypothesis profiles, and the frameworks that tests ask for."""
 
 import collections
+import importlib.util
 import os
 import re
 
@@ -9,17 +10,56 @@ import numpy as np
 import pytest
 
 from convarith import backends, upsampling
-from convarith.backends.cpu import vector
+from convarith.testing import device
 
 # TensorFlow takes these kernels by itself on newer processors only, and without them refuses
 # dilated transposes and gradients in groups. It reads this when it is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-#: Every backend that the laws are checked on, and every vector path of the CPU's that this machine
-#: can run, the widest first; tests take the fixture `backend`.
-BACKENDS = ["reference", *(f"cpu {path}" for path in vector.available())]
+
+def installed(*modules):
+    return all(importlib.util.find_spec(module) for module in modules)
+
+
+if installed("numba"):
+    from convarith.backends.cpu import vector
+else:
+    vector = None
+
+#: The vector paths of the CPU's backend that this machine can run, the widest first.
+CPU = [f"cpu {path}" for path in vector.available()] if vector else []
+#: Every backend that the laws are checked on; tests take the fixture `backend`.
+BACKENDS = ["reference", *CPU, pytest.param("cuda", marks=pytest.mark.cuda)]
+
+#: The modules of laws of ours, which hold on every backend and path. The others compare with a
+#: framework, and once is enough.
+LAWS = {f"test_{name}" for name in ("products", "epilogue", "operator", "bilinear", "tile_edges")}
+
+#: What test modules import besides NumPy, SciPy, pytest and hypothesis. Where a GPU is, it may be
+#: missing, and `pytest -m cuda` needs none of it.
+NEEDS = {
+    "test_conventions_onnx.py": ("ml_dtypes",),
+    "test_cpu_plan.py": ("numba",),
+    "test_fcn.py": ("PIL", "skimage"),
+    "test_fetch.py": ("pooch", "requests"),
+    "test_readme.py": ("PIL",),
+    "test_structure.py": ("numba",),
+    "test_winograd.py": ("numba",),
+    "test_winograd_gradient.py": ("numba",),
+}
+#: In CI nothing may be missing: there the imports fail.
+collect_ignore = [
+    name for name, needs in NEEDS.items() if not os.environ.get("CI") and not installed(*needs)
+]
+
+#: Laws with a peer in them, which where a GPU is may be missing too.
+PEERS = {
+    "test_against_tensorflow": "tensorflow",
+    "test_lsqr_deblurs_a_photograph": "skimage",
+}
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=150)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=15)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile("default")
 
@@ -40,25 +80,63 @@ def backend(request):
     forget_plans()
 
 
+@pytest.fixture(autouse=True)
+def on_the_device(request):
+    """Give a test of NumPy's arrays that runs on "cuda" products that move them there and back."""
+    if parameters(request.node).get("backend") != "cuda":
+        yield
+        return
+    functions = ("conv", "conv_transpose", "conv_kernel_gradient", "upsample_bilinear")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in functions:
+            function = getattr(request.module, name, None)
+            if function is not None:
+                patch.setattr(request.module, name, device.moved(function))
+        patch.setattr(request.module, "ConvOperator", device.moved_operator, raising=False)
+        yield
+
+
+def parameters(item):
+    callspec = getattr(item, "callspec", None)
+    return {} if callspec is None else callspec.params
+
+
 def pytest_collection_modifyitems(config, items):
-    """Run on the narrower vector paths the laws alone, not the frameworks once more."""
-    laws = {f"test_{name}" for name in ("products", "epilogue", "operator", "bilinear")}
-    laws.add("test_tile_edges")
-    narrower = tuple(BACKENDS[2:])
-    kept = [
-        item
-        for item in items
-        if item.path.stem in laws
-        or getattr(item, "callspec", None) is None
-        or item.callspec.params.get("backend") not in narrower
-    ]
+    """Leave out what is not for a backend."""
+    kept = [item for item in items if belongs(item)]
     config.hook.pytest_deselected(items=list(set(items) - set(kept)))
     items[:] = kept
 
 
+def belongs(item):
+    """Whether a test's backend is to run it."""
+    backend, law = parameters(item).get("backend"), item.path.stem in LAWS
+    if backend in CPU[1:]:  # the narrower vector paths
+        return law
+    if backend != "cuda":
+        return True
+    if str(parameters(item).get("dtype")).startswith("complex"):
+        return False  # which it refuses
+    # A fence is a page of the host's memory.
+    fenced = item.originalname == "test_nothing_beside_an_array_is_touched"
+    return not fenced and (law or item.path.stem == "test_fuzz")
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("cuda") is None:
+        return
+    reason = device.missing()
+    if reason:
+        pytest.skip(reason)
+    peer = PEERS.get(getattr(item, "originalname", None))
+    if peer and not installed(peer):
+        pytest.skip(f"needs {peer}, which is not installed")
+
+
 def forget_plans():
     """Drop what was planned on another vector path."""
-    vector.path.cache_clear()
+    if vector:
+        vector.path.cache_clear()
     backends.plan.cache_clear()
     upsampling._operator.cache_clear()
 

@@ -45,7 +45,10 @@ def test_zero_border_is_the_transposed_convolution(backend, shape, factor, seed)
     plain = conv_transpose(x, kernel, strides=factor, padding=factor // 2, backend=backend)
     y = upsample_bilinear(x, factor, backend=backend)
     assert y.shape == (shape[0], factor * shape[1], factor * shape[2], shape[3])
-    np.testing.assert_array_equal(y, plain)
+    if backend == "cuda":  # one call looks for no structure there, and sums in another order
+        np.testing.assert_allclose(y, plain, rtol=1e-6, atol=4e-6)
+    else:
+        np.testing.assert_array_equal(y, plain)
 
 
 @settings(max_examples=60)

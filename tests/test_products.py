@@ -155,7 +155,7 @@ class WritesEarly:
         self.inner = inner
         self.pack, self.nbytes = inner.pack, inner.nbytes
 
-    def specialised(self, operand):
+    def specialised(self, operand, *, reused):
         return self
 
     def run(self, source, packed, out, epilogue):

@@ -9,8 +9,8 @@ import convarith
 from convarith import ConvGeometry, bilinear_kernel
 from convarith.backends.cpu.finish import Finish
 from convarith.backends.cpu.separable import SeparablePlan, applies
-from convarith.backends.cpu.structure import diagonal, separable
 from convarith.backends.cpu.vector import PATHS, available, element_of
+from convarith.backends.structure import diagonal, separable
 from convarith.testing import Guarded, assert_product, quick, random_array
 
 FLOATS = ["float32", "float64"]

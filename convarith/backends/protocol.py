@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from ..namespace import namespace
 from ..validate import one_of
 
 #: ``forward`` is x -> W x, ``transpose`` y -> W^T y, ``kernel_gradient`` the map whose result
@@ -48,6 +49,7 @@ class Epilogue:
 
     def applied(self, result: np.ndarray) -> np.ndarray:
         """Return ``activation(scale*result + bias + residual)``, in place, in its dtype."""
+        xp = namespace(result)
         with np.errstate(all="ignore"):
             if self.scale is not None:
                 result *= self.scale.astype(result.dtype)
@@ -55,9 +57,9 @@ class Epilogue:
                 if term is not None:
                     result += term.astype(result.dtype)
             if self.activation is not None:
-                np.maximum(result, 0, out=result)  # NaN passes
+                xp.maximum(result, 0, out=result)  # NaN passes
             if self.activation == "relu6":
-                np.minimum(result, 6, out=result)
+                xp.minimum(result, 6, out=result)
         return result
 
 
@@ -72,11 +74,12 @@ class Plan(Protocol):
     they hold nothing that a run changes.
     """
 
-    def specialised(self, operand: Any) -> Plan:
+    def specialised(self, operand: Any, *, reused: bool) -> Plan:
         """Return the plan for what `operand` turns out to be, or this one.
 
         A kernel may be diagonal, or rows times columns. Like the plan, the answer holds nothing of
-        the operand, and is the same for operands of the same structure.
+        the operand, and is the same for operands of the same structure. `reused` tells whether
+        the operand serves many calls: on a GPU, to look at a kernel is to wait for it.
         """
 
     def pack(self, operand: Any) -> Any:

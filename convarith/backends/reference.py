@@ -51,7 +51,7 @@ class MapPlan:
     def __str__(self) -> str:
         return "reference: direct, tap by tap in NumPy"
 
-    def specialised(self, operand: np.ndarray) -> MapPlan:
+    def specialised(self, operand: np.ndarray, *, reused: bool) -> MapPlan:
         """Return this plan: it looks for no structure."""
         return self
 
@@ -99,7 +99,7 @@ class KernelGradientPlan:
     def __str__(self) -> str:
         return "reference: direct, tap by tap in NumPy"
 
-    def specialised(self, operand: np.ndarray) -> KernelGradientPlan:
+    def specialised(self, operand: np.ndarray, *, reused: bool) -> KernelGradientPlan:
         """Return this plan: it looks for no structure."""
         return self
 

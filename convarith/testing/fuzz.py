@@ -14,6 +14,7 @@ from hypothesis.strategies import SearchStrategy
 from .. import backends
 from ..backends.protocol import ALGORITHMS, Options
 from ..geometry import ConvGeometry
+from .device import missing
 from .trial import PRODUCTS, Trial, trials
 
 #: Trials a round; a round starts from a seed of its own.
@@ -110,8 +111,8 @@ class Fuzz:
 
 
 def _refused(error: Exception) -> bool:
-    """Whether a backend says that it has no such algorithm for that geometry or dtype."""
-    return isinstance(error, ValueError) and str(error).startswith("algorithm: ")
+    """Whether a backend says that it has no such algorithm or kernel for that geometry or dtype."""
+    return isinstance(error, ValueError) and str(error).startswith(("algorithm: ", "backend: "))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -147,6 +148,8 @@ def fuzz(options: argparse.Namespace) -> int:
         Where the backend is not there, or does not know the algorithm.
     """
     backend = backends.choose(options.backend)
+    if backend == "cuda" and missing():
+        raise ValueError(f"backend: 'cuda' {missing()}")
     products = PRODUCTS if options.product is None else (options.product,)
     products = tuple(each for each in products if _knows(backend, each, options.algorithm))
     if not products:

@@ -78,6 +78,11 @@ class Guarded:
         self.array[...] = values
         self._before = self._bytes.copy()
 
+    @property
+    def memory(self) -> np.ndarray:
+        """The whole buffer, guard bands and all, as bytes."""
+        return self._bytes
+
     def assert_untouched(self, *, inside: bool = True) -> None:
         """Assert that no byte has changed; with ``inside=False``, none outside of the array."""
         now = self._bytes

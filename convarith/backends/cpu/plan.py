@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...geometry import ConvGeometry
+from .. import structure
 from ..protocol import PLAIN, Epilogue, Options, Product
 from . import (
     depthwise,
@@ -17,7 +18,6 @@ from . import (
     launch,
     pool,
     separable,
-    structure,
     winograd,
     winograd_gradient,
 )
@@ -156,8 +156,11 @@ class CpuPlan:
             self.inner.tune(packed, batch, seconds)
             self._batch = (-1, 0)  # the scratch may have changed
 
-    def specialised(self, operand: np.ndarray) -> CpuPlan:
-        """Return the plan for a kernel that is diagonal, or rows times columns."""
+    def specialised(self, operand: np.ndarray, *, reused: bool) -> CpuPlan:
+        """Return the plan for a kernel that is diagonal, or rows times columns.
+
+        To look costs little here, `reused` or not.
+        """
         if not self.structured or self.gradient:
             return self
         kernel = self._computable(operand)

@@ -15,12 +15,12 @@ import numpy as np
 from ...axis import Axis
 from ...geometry import ConvGeometry
 from ..protocol import Product
+from ..structure import Factors
 from . import launch, phases, pool
 from .blocks import PIECES_A_THREAD, SMALL_WORK
 from .finish import Finish
 from .separable_kernels import MOST_TAPS, UNROLLED, kernels, weave
 from .separable_worker import CALL, RESIDUE, scratch_nbytes, worker
-from .structure import Factors
 from .vector import ELEMENTS, Element, Path, path
 
 #: What a thread's ring of rows may take of the caches; strips are cut to fit.
