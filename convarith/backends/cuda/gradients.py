@@ -1,0 +1,162 @@
+"""The kernel gradient: which kernel, how g is packed, and its launches."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...geometry import ConvGeometry
+from .device import Device
+from .law import ELEMENTS, MOST, Law
+from .layout import LayOut, aligned, blocks_of, simple, whole_chunks
+from .maps import PLAIN_THREADS
+from .parts import Packed, Remembered
+from .specialisations import GRADIENT_TILES
+
+#: Blocks that the sum over pixels is cut for: two for each multiprocessor of a large GPU. A number
+#: of its own, since the order of a sum may not depend on the device.
+BLOCKS = 264
+MOST_PARTS = 128
+#: Stages that a part has at least.
+LEAST_STAGES = 8
+
+
+class PlainGradient:
+    """One entry a thread, for every dtype and size: the specification."""
+
+    def __init__(self, geometry: ConvGeometry, dtype: np.dtype) -> None:
+        self.law = Law(geometry, transposed=False)
+        self.dtype = dtype
+        self.struct = self.law.gradient_struct(self.law.channels, self.law.filters)
+
+    def __str__(self) -> str:
+        return "gradient_plain, one entry a thread"
+
+    def pack(self, device: Device, g: Any) -> Packed:
+        """Keep g as it is, contiguous."""
+        return Packed(simple(device, g, self.dtype))
+
+    def scratch(self, batch: int) -> int:
+        """Return the bytes that a run takes besides its result."""
+        return 0
+
+    def run(self, device: Device, x: Any, packed: Packed, result: Any) -> None:
+        """Launch one kernel."""
+        kernel = device.kernel("gradient_plain", ELEMENT=ELEMENTS[self.dtype.name])
+        arguments = (x, packed.weights, result, self.struct, np.int32(len(x)))
+        grid = blocks_of(result.size, PLAIN_THREADS)
+        kernel(grid, PLAIN_THREADS, (*arguments, np.uint64(result.size)), 0)
+
+
+class TiledGradient:
+    """One matrix product a group, summed over pixels in parts, on FFMA units or tensor cores."""
+
+    def __init__(self, geometry: ConvGeometry, dtype: np.dtype, *, tensor_cores: bool) -> None:
+        self.law = law = Law(geometry, transposed=False)
+        self.dtype, self.tensor_cores = dtype, tensor_cores
+        self.name = "gradient_mma" if tensor_cores else "gradient_ffma"
+        itemsize = dtype.itemsize
+        self.padded_channels = whole_chunks(law.channels, itemsize)
+        self.padded_filters = whole_chunks(law.filters, itemsize)
+        self.struct = law.gradient_struct(self.padded_channels, self.padded_filters)
+        rows = law.taps * self.padded_channels
+        large, small = GRADIENT_TILES[self.name]
+        self.tile = large if min(rows, law.filters) >= large.size else small
+        self.tiles_m = -(-rows // self.tile.size)
+        self.tiles_n = -(-law.filters // self.tile.size)
+        self.blocks = self.tiles_m * self.tiles_n * law.groups
+        self.stage_pixels = 64 // itemsize
+        self.output_pixels, self.input_pixels = math.prod(law.result), math.prod(law.source)
+        self.entries = law.taps * law.channels * law.groups * law.filters
+        self.x_in_chunks, self.g_in_chunks = (
+            LayOut(dtype, (law.groups, 1, width), (law.groups * width, width, 0, 1), padded)
+            for width, padded in (
+                (law.channels, self.padded_channels),
+                (law.filters, self.padded_filters),
+            )
+        )
+        self._launches = Remembered()
+
+    @classmethod
+    def applies(cls, geometry: ConvGeometry, dtype: np.dtype) -> bool:
+        """Whether one image has few enough pixels, taps and channels for 32-bit numbers."""
+        law = Law(geometry, transposed=False)
+        padded = whole_chunks(law.channels, dtype.itemsize)
+        pixels = max(math.prod(law.result), math.prod(law.source))
+        channels = law.groups * whole_chunks(max(law.channels, law.filters), dtype.itemsize)
+        return max(pixels, law.taps * padded, channels) < MOST // 2
+
+    def __str__(self) -> str:
+        kind = "tensor cores" if self.tensor_cores else "FFMA"
+        tf32 = " in TF32" if self.tensor_cores and self.dtype == np.float32 else ""
+        return f"{self.name}, tiles of entries on {kind}{tf32}, pixels in parts"
+
+    def pack(self, device: Device, g: Any) -> Packed:
+        """Lay g out in chunks, as (n, -1), and see whether it is finite."""
+        g = simple(device, g, self.dtype)
+        careful = device.xp.zeros(1, np.int32) if self.law.reads_padding() else None
+        keep = self.padded_filters != self.law.filters or not aligned(g)
+        batch = len(g)
+        if careful is not None or keep:
+            g = self.g_in_chunks(device, g, batch * self.output_pixels, careful, keep=keep)
+        return Packed(g.reshape(batch, -1), careful)
+
+    def images(self) -> int:
+        """Return how many images one launch may take."""
+        return max(1, (MOST - 1) // max(self.output_pixels, self.input_pixels, 1))
+
+    def part_pixels(self, pixels: int) -> int:
+        """Return the pixels of a part: whole stages, by the geometry and the batch alone."""
+        stages = -(-pixels // self.stage_pixels)
+        parts = min(-(-BLOCKS // self.blocks), MOST_PARTS, max(1, stages // LEAST_STAGES))
+        return -(-stages // parts) * self.stage_pixels
+
+    def scratch(self, batch: int) -> int:
+        """Return the bytes of x and g in chunks, and of the parts' sums."""
+        groups, pixels = self.law.groups, min(batch, self.images()) * self.output_pixels
+        launches = -(-batch // self.images())
+        parts = -(-pixels // self.part_pixels(max(1, pixels))) + 1
+        chunks = self.input_pixels * self.padded_channels + self.output_pixels * self.padded_filters
+        return batch * groups * chunks * self.dtype.itemsize + 4 * launches * parts * self.entries
+
+    def run(self, device: Device, x: Any, packed: Packed, result: Any) -> None:
+        """Launch a kernel for as many images as one may have, and add up the parts."""
+        batch = len(x)
+        if self.padded_channels != self.law.channels or not aligned(x):
+            x = self.x_in_chunks(device, x, batch * self.input_pixels).reshape(batch, -1)
+        launch = self._launches.get((device, batch), lambda: _Launch(self, device, batch))
+        sums = None
+        if launch.parts > 1:
+            sums = device.xp.empty((launch.parts, self.entries), np.float32)
+        for first, at, grid, numbers in launch.launches:
+            some = (x[first:], packed.weights[first:]) if first else (x, packed.weights)
+            into = sums if sums is None or not at else sums[at:]
+            arguments = (*some, result, packed.careful, self.struct, *numbers, into)
+            launch.kernel(grid, self.tile.threads, arguments, self.tile.shared)
+        if sums is not None:
+            launch.add(launch.add_grid, PLAIN_THREADS, (sums, result, *launch.add_numbers), 0)
+
+
+class _Launch:
+    """The launches for a batch: where each begins, its grid, and its numbers."""
+
+    def __init__(self, of: TiledGradient, device: Device, batch: int) -> None:
+        element = ELEMENTS[of.dtype.name]
+        constants = of.tile.constants(of.dtype.itemsize)
+        self.kernel = device.kernel(of.name, **constants, ELEMENT=element, RANK=of.law.rank)
+        self.launches: list[tuple[int, int, tuple[int, int, int], tuple[Any, ...]]] = []
+        self.parts, step = 0, of.images()
+        for first in range(0, batch, step):
+            pixels = min(step, batch - first) * of.output_pixels
+            per_part = of.part_pixels(pixels)
+            count = -(-pixels // per_part)
+            tiles = (np.int32(of.tiles_m), np.int32(of.tiles_n))
+            numbers = (np.int32(pixels), np.int32(per_part), *tiles)
+            self.launches.append((first, self.parts, (of.blocks, count, 1), numbers))
+            self.parts += count
+        self.add = device.kernel("sum_parts", ELEMENT=element, PART=element)
+        self.add_grid = blocks_of(of.entries, PLAIN_THREADS)
+        counts = (np.int32(self.parts), np.int32(1), np.int64(of.entries))
+        self.add_numbers = (None, None, None, np.int32(0), *counts)

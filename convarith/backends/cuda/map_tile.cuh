@@ -1,0 +1,254 @@
+// The frame of the tiled map kernels: a product of one geometry as one matrix product a group and
+// phase, without im2col. Rows of A are results (pixels of the batch), rows of B result channels, and
+// both are long in (tap, source channel): 16-byte chunks of a few channels of one tap, copied
+// asynchronously into STAGES stages of shared memory, four chunks a stage.
+//
+// A kernel defines ELEMENT, PART, RANK (axes that are more than 1 long), TILE_M, TILE_N, THREADS and
+// STAGES, and what a stage is multiplied by. The chunks of every sum come in the same order whatever
+// the tile. Long sums are cut into segments of SEGMENT stages, whose sums are added in order:
+// SEGMENTS 0, there is one; 1, one block adds them up; 2, each has a block of its own, which writes
+// to `parts`, and sum_parts.cu adds them: the same bits, for results too few to fill a GPU.
+#pragma once
+#include "finish.cuh"
+#include "walk.cuh"
+
+constexpr int CHUNK = 16 / sizeof(ELEMENT);                    // channels
+constexpr int STAGE_BYTES = (TILE_M + TILE_N) * 64;            // rows of four chunks
+constexpr int ROWS_A_PASS = THREADS / 4;                       // rows that all threads copy at a time
+constexpr int PASSES_A = TILE_M / ROWS_A_PASS, PASSES_B = TILE_N / ROWS_A_PASS;
+constexpr int PITCH = TILE_N + 8;                              // of the finished tile, in floats
+static_assert(TILE_M % ROWS_A_PASS == 0 && TILE_N % ROWS_A_PASS == 0, "whole passes");
+
+// Where chunk `chunk` of row `row` lies in a stage: eight rows of one chunk meet all 32 banks.
+DEV int swizzled(int row, int chunk) { return row * 64 + ((chunk ^ ((row >> 1) & 3)) << 4); }
+
+// The tile of this block; in shared memory, where it costs no thread a register.
+struct Tile {
+  Walk w[3];
+  int segment;        // the first, where each has its own block
+  int pixels;         // results of this phase, of the whole batch
+  int m0, n0, group;  // its first pixel, its first channel of the group, and the group
+};
+// One of its rows: where the result lies, and the source of tap 0, perhaps outside.
+struct Row {
+  int result, source, s[3];
+};
+
+// blockIdx: x is the tile of results, y those of channels, groups and segments, z the phase. The
+// threads of one warp find an axis each: divisions are slow.
+DEV void find_tile(const Map& map, int batch, int tiles_n, Tile& t) {
+  const int axis = threadIdx.x;
+  if (axis < 3) {
+    const Axis& a = map.axes[axis];
+    int phase = blockIdx.z;
+    if (axis < 2) phase /= map.axes[2].phases;
+    if (axis < 1) phase /= map.axes[1].phases;
+    t.w[axis] = walk(a, phase % a.phases, map.transposed);
+  }
+  __syncthreads();
+  if (axis == 0) {
+    int at = blockIdx.y / tiles_n;
+    t.m0 = blockIdx.x * TILE_M;
+    t.n0 = (blockIdx.y - at * tiles_n) * TILE_N;
+    t.group = at % map.groups;
+    t.segment = at / map.groups;
+    t.pixels = batch * t.w[0].count * t.w[1].count * t.w[2].count;
+  }
+  __syncthreads();
+}
+
+DEV void find_row(const Map& map, const Tile& t, int m, Row& row) {
+  if (m >= t.pixels) {
+    row = {0, 0, {-0x40000000, -0x40000000, -0x40000000}};  // outside for every tap
+    return;
+  }
+  int j[3];
+#pragma unroll
+  for (int axis = 2; axis >= 0; --axis) j[axis] = m % t.w[axis].count, m /= t.w[axis].count;
+  row.result = row.source = m;  // the image
+#pragma unroll
+  for (int axis = 0; axis < 3; ++axis) {
+    const Walk& w = t.w[axis];
+    row.s[axis] = w.origin + w.advance * j[axis];
+    row.source = row.source * map.axes[axis].source + row.s[axis];
+    row.result = row.result * map.axes[axis].result + w.start + w.step * j[axis];
+  }
+}
+
+// The copies of one thread: chunk threadIdx.x % 4 of every stage, in a few of its rows.
+struct Loader {
+  int source[PASSES_A], s[PASSES_A][RANK];
+  int t[RANK], of_tap;  // the tap and, among its chunks, the one that is next
+  int row, chunk;
+
+  DEV Loader(const Map& map, const Tile& tile, const Row* rows)
+      : t{}, of_tap(0), row(threadIdx.x >> 2), chunk(threadIdx.x & 3) {
+#pragma unroll
+    for (int i = 0; i < PASSES_A; ++i) {
+      const Row& r = rows[row + i * ROWS_A_PASS];
+      source[i] = r.source;
+#pragma unroll
+      for (int axis = 0; axis < RANK; ++axis) s[i][axis] = r.s[3 - RANK + axis];
+    }
+    advance(map, tile, tile.segment * (4 * SEGMENT) + chunk);
+  }
+
+  DEV void advance(const Map& map, const Tile& tile, int chunks) {
+    of_tap += chunks;
+    while (of_tap >= map.chunks && t[0] < tile.w[3 - RANK].taps) {
+      of_tap -= map.chunks;
+      ++t[RANK - 1];
+#pragma unroll
+      for (int axis = RANK - 1; axis > 0; --axis)
+        if (t[axis] == tile.w[3 - RANK + axis].taps) t[axis] = 0, ++t[axis - 1];
+    }
+  }
+
+  DEV void copy(const Map& map, const Tile& tile, const ELEMENT* sources, const ELEMENT* weights,
+                unsigned char* stage) {
+    const bool some = t[0] < tile.w[3 - RANK].taps;
+    int away = 0, tap = 0, turned[RANK];
+#pragma unroll
+    for (int axis = 0; axis < RANK; ++axis) {
+      const Walk& w = tile.w[3 - RANK + axis];
+      const Axis& a = map.axes[3 - RANK + axis];
+      turned[axis] = w.turn * t[axis];
+      away = away * a.source + turned[axis];
+      tap = tap * a.taps + w.first + w.every * t[axis];
+    }
+    const int pitch = map.groups * map.padded_channels, channel = of_tap * CHUNK;
+#pragma unroll
+    for (int i = 0; i < PASSES_A; ++i) {
+      bool ok = some;
+#pragma unroll
+      for (int axis = 0; axis < RANK; ++axis)
+        ok = ok && (unsigned)(s[i][axis] + turned[axis]) <
+                       (unsigned)map.axes[3 - RANK + axis].source;
+      const ELEMENT* from = sources + (long long)(source[i] + away) * pitch +
+                            tile.group * map.padded_channels + channel;
+      cp_async16(stage + swizzled(row + i * ROWS_A_PASS, chunk), ok ? from : sources, ok);
+    }
+#pragma unroll
+    for (int i = 0; i < PASSES_B; ++i) {
+      const int n = tile.n0 + row + i * ROWS_A_PASS;
+      const bool ok = some && n < map.result_channels;
+      const ELEMENT* from =
+          weights + (long long)(tile.group * map.result_channels + n) * map.row + tap * map.padded_channels + channel;
+      cp_async16(stage + swizzled(TILE_M + row + i * ROWS_A_PASS, chunk), ok ? from : weights, ok);
+    }
+    advance(map, tile, 4);
+  }
+};
+
+// The sum of one result as the specification has it: no tap in the padding is multiplied.
+DEV float sum_plainly(const Map& map, const Tile& tile, const Row& row, const ELEMENT* sources,
+                      const ELEMENT* weights, int n) {
+  const Walk *w = tile.w;
+  const Axis *a = map.axes;
+  const int pitch = map.groups * map.padded_channels;
+  weights += (long long)(tile.group * map.result_channels + n) * map.row;
+  float sum = 0;
+  for (int t0 = 0; t0 < w[0].taps; ++t0)
+    for (int t1 = 0; t1 < w[1].taps; ++t1)
+      for (int t2 = 0; t2 < w[2].taps; ++t2) {
+        const int d0 = w[0].turn * t0, d1 = w[1].turn * t1, d2 = w[2].turn * t2;
+        if ((unsigned)(row.s[0] + d0) >= (unsigned)a[0].source ||
+            (unsigned)(row.s[1] + d1) >= (unsigned)a[1].source ||
+            (unsigned)(row.s[2] + d2) >= (unsigned)a[2].source)
+          continue;
+        const int away = (d0 * a[1].source + d1) * a[2].source + d2;
+        const int tap = ((w[0].first + w[0].every * t0) * a[1].taps + w[1].first +
+                         w[1].every * t1) * a[2].taps + w[2].first + w[2].every * t2;
+        const ELEMENT* x = sources + (long long)(row.source + away) * pitch +
+                           tile.group * map.padded_channels;
+        const ELEMENT* k = weights + (long long)tap * map.padded_channels;
+        for (int c = 0; c < map.source_channels; ++c)
+          sum = multiply_add(wide(x[c]), wide(k[c]), sum);
+      }
+  return sum;
+}
+
+// Finishes a tile of sums in shared memory and writes it, a warp a row of channels at a time.
+DEV void store_tile(const Map& map, const Tile& t, const Row* rows, const float* sums,
+                    ELEMENT* result, const Finish& finish, float* parts, long long entries) {
+  const int columns = min(TILE_N, map.result_channels - t.n0), last = min(TILE_M, t.pixels - t.m0);
+  const int first = t.group * map.result_channels + t.n0;
+  for (int row = threadIdx.x >> 5; row < last; row += THREADS / 32) {
+    const long long at = (long long)rows[row].result * (map.groups * map.result_channels) + first;
+    for (int n = threadIdx.x & 31; n < columns; n += 32)
+#if SEGMENTS == 2
+      parts[t.segment * entries + at + n] = sums[row * PITCH + n];
+#else
+      result[at + n] = finish(sums[row * PITCH + n], first + n, at + n);
+#endif
+  }
+}
+
+// All of a kernel but the product of a stage: `Sums` holds a thread's sums, adds a stage's
+// products with add(stage), and lays them out with store(tile of PITCH floats a row).
+template <class Sums>
+DEV void map_tile(const ELEMENT* source, const ELEMENT* weights, ELEMENT* result, const PART* scale,
+                  const PART* bias, const PART* residual, int activation, const int* careful,
+                  const Map& map, int batch, int tiles_n, float* parts, long long entries) {
+  DYN_SMEM(shared);
+  SHARED(Tile, tile, );
+  SHARED(Row, rows, [TILE_M]);
+  const Finish finish = {scale, bias, residual, activation};
+  const bool carefully = careful && load_flag(careful);
+  find_tile(map, batch, tiles_n, tile);
+  if (tile.m0 >= tile.pixels) return;  // the phases differ in size
+  for (int m = threadIdx.x; m < TILE_M; m += THREADS) find_row(map, tile, tile.m0 + m, rows[m]);
+  __syncthreads();
+  if (carefully) {  // 0*inf, of zeros that stand for the padding, is no 0
+    float* sums = (float*)shared;
+    for (int at = threadIdx.x; at < TILE_M * TILE_N; at += THREADS) {
+      const int m = at / TILE_N, n = at % TILE_N;
+      if (tile.segment == 0 && tile.m0 + m < tile.pixels && tile.n0 + n < map.result_channels)
+        sums[m * PITCH + n] = sum_plainly(map, tile, rows[m], source, weights, tile.n0 + n);
+      else
+        sums[m * PITCH + n] = 0;  // outside, or what the first segment has summed
+    }
+    __syncthreads();
+    store_tile(map, tile, rows, sums, result, finish, parts, entries);
+    return;
+  }
+  int stages = (tile.w[0].taps * tile.w[1].taps * tile.w[2].taps * map.chunks + 3) / 4;
+#if SEGMENTS == 2
+  stages = min(SEGMENT, stages - tile.segment * SEGMENT);
+#endif
+  Loader loader(map, tile, rows);
+  Sums sums;
+#pragma unroll
+  for (int s = 0; s < STAGES - 1; ++s) {
+    if (s < stages) loader.copy(map, tile, source, weights, shared + s * STAGE_BYTES);
+    cp_async_commit();
+  }
+  for (int s = 0; s < stages; ++s) {
+    cp_async_wait<STAGES - 2>();
+    __syncthreads();  // the stage is there for all, and the one before has been read by all
+    if (s + STAGES - 1 < stages)
+      loader.copy(map, tile, source, weights, shared + (s + STAGES - 1) % STAGES * STAGE_BYTES);
+    cp_async_commit();
+    sums.add(shared + s % STAGES * STAGE_BYTES);
+#if SEGMENTS == 1
+    if ((s + 1) % SEGMENT == 0) sums.end_segment();
+#endif
+  }
+#if SEGMENTS == 1
+  sums.end_segment();
+#endif
+  cp_async_wait<0>();
+  __syncthreads();  // the stages give way to the tile
+  sums.store((float*)shared);
+  __syncthreads();
+  store_tile(map, tile, rows, (const float*)shared, result, finish, parts, entries);
+}
+
+#define MAP_TILE_PARAMETERS                                                                      \
+  const ELEMENT *__restrict__ source, const ELEMENT *__restrict__ weights,                       \
+      ELEMENT *__restrict__ result, const PART *__restrict__ scale, const PART *__restrict__ bias, \
+      const PART *residual, int activation, const int *careful, Map map, int batch, int tiles_n, \
+      float *parts, long long entries
+#define MAP_TILE_ARGUMENTS \
+  source, weights, result, scale, bias, residual, activation, careful, map, batch, tiles_n, parts, \
+      entries

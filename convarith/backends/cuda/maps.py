@@ -1,0 +1,245 @@
+"""The two maps, W x and W^T y, where channels meet: by result, by tile, and for few channels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...geometry import ConvGeometry
+from .device import Device, Kernel
+from .law import CHUNK_BYTES, ELEMENTS, MOST, MOST_GRID, Law
+from .layout import LayOut, aligned, blocks_of, simple, whole_chunks
+from .parts import Packed, Parts, Remembered
+from .specialisations import FEW, MAP_TILES, SEGMENT, UNCUT, MapTile
+
+PLAIN_THREADS = 256
+
+
+class PlainMap:
+    """One result a thread, for every dtype and size: the specification."""
+
+    def __init__(self, geometry: ConvGeometry, dtype: np.dtype, *, transposed: bool) -> None:
+        self.law = Law(geometry, transposed=transposed)
+        self.dtype = dtype
+        self.struct = self.law.map_struct(self.law.channels, 1)
+
+    def __str__(self) -> str:
+        return "map_plain, one result a thread"
+
+    def pack(self, device: Device, kernel: Any) -> Packed:
+        """Keep the kernel as it is, contiguous."""
+        return Packed(simple(device, kernel, self.dtype))
+
+    def scratch(self, batch: int) -> int:
+        """Return the bytes that a run takes besides its result."""
+        return 0
+
+    def run(self, device: Device, source: Any, packed: Packed, result: Any, parts: Parts) -> None:
+        """Launch one kernel."""
+        kernel = device.kernel("map_plain", ELEMENT=ELEMENTS[self.dtype.name], PART=parts.element)
+        entries = result.size
+        arguments = (source, packed.weights, result, *parts.arguments, self.struct)
+        grid = blocks_of(entries, PLAIN_THREADS)
+        kernel(grid, PLAIN_THREADS, (*arguments, np.uint64(entries)), 0)
+
+
+class TiledMap:
+    """One matrix product a group and phase, on FFMA units or tensor cores."""
+
+    def __init__(
+        self, geometry: ConvGeometry, dtype: np.dtype, *, transposed: bool, tensor_cores: bool
+    ) -> None:
+        self.law = law = Law(geometry, transposed=transposed)
+        self.dtype, self.tensor_cores = dtype, tensor_cores
+        self.name = "map_mma" if tensor_cores else "map_ffma"
+        self.tf32 = tensor_cores and dtype == np.float32
+        chunk = CHUNK_BYTES // dtype.itemsize
+        self.padded = whole_chunks(law.channels, dtype.itemsize)
+        self.struct = law.map_struct(self.padded, chunk)
+        self.segments = _segments(law, dtype)
+        self.source_pixels, self.result_pixels = math.prod(law.source), math.prod(law.result)
+        self.phase_pixels = math.prod(law.phase_counts())  # of the largest phase
+        width = law.groups * law.channels
+        self.in_chunks = LayOut(
+            dtype, (law.groups, 1, law.channels), (width, law.channels, 0, 1), self.padded
+        )
+        g, c, n = law.groups, law.channels, law.filters
+        strides = (c, g * c, n * g * c, 1) if transposed else (n, 1, c * g * n, g * n)
+        self.packing = LayOut(dtype, (n, law.taps, c), strides, self.padded, round_tf32=self.tf32)
+        self._launches = Remembered()
+
+    @classmethod
+    def applies(cls, geometry: ConvGeometry, dtype: np.dtype, *, transposed: bool) -> bool:
+        """Whether one image has few enough pixels, taps and channels for the kernel's numbers."""
+        law = Law(geometry, transposed=transposed)
+        padded = whole_chunks(law.channels, dtype.itemsize)
+        reach = math.prod(
+            axis["source"] + axis["taps"] * axis["dilation"] + axis["stride"] for axis in law.axes
+        )
+        columns = -(-law.filters // 32) * law.groups * _segments(law, dtype)
+        return (
+            max(math.prod(law.result), reach, law.taps * padded) < MOST // 2
+            and law.groups * max(law.filters, padded) < MOST // 2
+            and max(columns, law.phases) < MOST_GRID
+        )
+
+    def __str__(self) -> str:
+        kind = "tensor cores" if self.tensor_cores else "FFMA"
+        words = f"{self.name}, tiles of results by channels on {kind}"
+        if self.tf32:
+            words += " in TF32"
+        if self.law.phases > 1:
+            words += f", {self.law.phases} phases in one launch"
+        if self.segments > 1:
+            words += f", sums in {self.segments} segments"
+        return words
+
+    def pack(self, device: Device, kernel: Any) -> Packed:
+        """Lay the kernel out as (group, result channel, tap, source channel)."""
+        kernel = simple(device, kernel, self.dtype)
+        careful = device.xp.zeros(1, np.int32) if self.law.reads_padding() else None
+        return Packed(self.packing(device, kernel, self.law.groups, careful), careful)
+
+    def scratch(self, batch: int) -> int:
+        """Return the bytes of a source in chunks, and of segments' sums."""
+        law = self.law
+        source = batch * self.source_pixels * law.groups * self.padded * self.dtype.itemsize
+        results = batch * self.result_pixels * law.groups * law.filters
+        return source + (self.segments * 4 * results if self.segments > 1 else 0)
+
+    def run(self, device: Device, source: Any, packed: Packed, result: Any, parts: Parts) -> None:
+        """Launch a kernel for as many images as one may have."""
+        if self.padded != self.law.channels or not aligned(source):
+            source = self.in_chunks(device, source, len(source) * self.source_pixels)
+            source = source.reshape(len(result), -1)
+        step = max(1, (MOST - 1) // max(self.source_pixels, self.result_pixels))
+        if len(result) <= step:
+            self._launch(device, source, packed, result, parts.element, parts.arguments)
+            return
+        for first in range(0, len(result), step):
+            images = slice(first, first + step)
+            some = (source[images], packed, result[images])
+            self._launch(device, *some, parts.element, parts.of(images))
+
+    def _launch(
+        self,
+        device: Device,
+        source: Any,
+        packed: Packed,
+        result: Any,
+        part: str,
+        epilogue: tuple[Any, ...],
+    ) -> None:
+        batch = len(result)
+        launch = self._launches.get(
+            (device, batch, part), lambda: _TileLaunch(self, device, batch, part)
+        )
+        shape = (self.segments, result.size)
+        sums = device.xp.empty(shape, np.float32) if launch.add else None
+        arguments = (source, packed.weights, result, *epilogue, packed.careful, *launch.numbers)
+        launch.kernel(
+            launch.grid, launch.tile.threads, (*arguments, sums, launch.entries), launch.tile.shared
+        )
+        if launch.add:
+            arguments = (sums, result, *epilogue, *launch.add_numbers, launch.entries)
+            launch.add(launch.add_grid, PLAIN_THREADS, arguments, 0)
+
+
+class _TileLaunch:
+    """The tile that keeps a device busiest with a batch, and the numbers of its launch."""
+
+    def __init__(self, of: TiledMap, device: Device, batch: int, part: str) -> None:
+        law = of.law
+
+        def grid(tile: MapTile) -> tuple[int, int, int]:
+            rows, columns = -(-batch * of.phase_pixels // tile.m), -(-law.filters // tile.n)
+            return rows, columns * law.groups, law.phases
+
+        def cost(tile: MapTile) -> float:
+            alone = -(-math.prod(grid(tile)) // device.multiprocessors)
+            return alone * tile.m * tile.n / tile.efficiency
+
+        self.tile = min(MAP_TILES[of.name], key=cost)
+        rows, columns, phases = grid(self.tile)
+        apart = of.segments > 1 and rows * columns * phases < 2 * device.multiprocessors
+        self.grid = (rows, columns * (of.segments if apart else 1), phases)
+        constants = self.tile.constants(0 if of.segments == 1 else 1 + apart)
+        element = ELEMENTS[of.dtype.name]
+        self.kernel = device.kernel(of.name, **constants, ELEMENT=element, PART=part, RANK=law.rank)
+        self.numbers = (of.struct, np.int32(batch), np.int32(columns // law.groups))
+        entries = batch * of.result_pixels * law.groups * law.filters
+        self.entries = np.int64(entries)
+        self.add: Kernel | None = None
+        if apart:
+            self.add = device.kernel("sum_parts", ELEMENT=element, PART=part)
+            self.add_grid = blocks_of(entries, PLAIN_THREADS)
+            self.add_numbers = (np.int32(of.segments), np.int32(law.groups * law.filters))
+
+
+def _segments(law: Law, dtype: np.dtype) -> int:
+    """Return into how many a sum is cut: by channels and taps alone, as the order of every sum."""
+    padded = whole_chunks(law.channels, dtype.itemsize)
+    stages = -(-law.most_taps() * padded * dtype.itemsize // (4 * CHUNK_BYTES))
+    return 1 if stages <= UNCUT else -(-stages // SEGMENT)
+
+
+class FewMap:
+    """A pixel a thread, where a group has few results and its kernel fits shared memory."""
+
+    THREADS = 128
+
+    def __init__(self, geometry: ConvGeometry, dtype: np.dtype, *, transposed: bool) -> None:
+        self.law = law = Law(geometry, transposed=transposed)
+        self.dtype = dtype
+        self.struct = law.map_struct(law.channels, 1)
+        self.width = -(-law.filters // 4) * 4
+        g, c, n = law.groups, law.channels, law.filters
+        of_n, of_c = (g * c, 1) if transposed else (1, g * n)
+        strides = (c if transposed else n, n * g * c, of_c, of_n)
+        self.packing = LayOut(np.dtype(np.float32), (law.taps, c, n), strides, self.width)
+        table = law.taps * c * self.width
+        self.shared = 4 * (table + self.THREADS * (n | 1))
+        self.pieces = -(-law.result[-1] // self.THREADS)
+
+    @classmethod
+    def applies(cls, geometry: ConvGeometry, dtype: np.dtype, *, transposed: bool) -> bool:
+        """Whether a group's channels are few and its taps not many."""
+        law = Law(geometry, transposed=transposed)
+        table = law.taps * law.channels * -(-law.filters // 4) * 4
+        return (
+            law.filters <= FEW
+            and 4 * table <= 32 << 10
+            and _segments(law, dtype) == 1
+            and law.groups < MOST_GRID
+            and law.result[-1] * law.groups * law.filters < MOST
+        )
+
+    def __str__(self) -> str:
+        return f"map_few, all {self.law.filters} results of a pixel a thread"
+
+    def pack(self, device: Device, kernel: Any) -> Packed:
+        """Lay the kernel out as (group, tap, source channel, result channel) in float32."""
+        return Packed(
+            self.packing(device, simple(device, kernel, np.dtype(np.float32)), self.law.groups)
+        )
+
+    def scratch(self, batch: int) -> int:
+        """Return 0: it reads and writes where things lie."""
+        return 0
+
+    def run(self, device: Device, source: Any, packed: Packed, result: Any, parts: Parts) -> None:
+        """Launch one kernel; a block makes the same piece of several rows."""
+        law = self.law
+        kernel = device.kernel(
+            "map_few",
+            ELEMENT=ELEMENTS[self.dtype.name],
+            PART=parts.element,
+            FILTERS=law.filters,
+        )
+        rows = len(source) * law.result[0] * law.result[1]
+        full = -(-24 * device.multiprocessors // (self.pieces * law.groups))
+        grid = (self.pieces, min(rows, full, MOST_GRID), law.groups)
+        arguments = (source, packed.weights, result, *parts.arguments, self.struct, np.int32(rows))
+        kernel(grid, self.THREADS, arguments, self.shared)

@@ -1,0 +1,74 @@
+"""What a call hands to a map kernel besides its source: the packed kernel and the epilogue."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ...arrays import computed_in
+from ..protocol import Epilogue
+from .device import Device
+from .law import ELEMENTS
+from .layout import simple
+
+ACTIVATIONS = {None: np.int32(0), "relu": np.int32(1), "relu6": np.int32(2)}
+_T = TypeVar("_T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """A kernel laid out, and the flag that an entry of it is not finite, where that matters."""
+
+    weights: Any
+    careful: Any = None
+
+
+class Parts:
+    """An epilogue as the kernels take it: arrays of one dtype, null where absent.
+
+    Attributes
+    ----------
+    element : str
+        What the arrays hold: the result's type, or what it is computed in.
+    arguments : tuple
+        scale, bias, residual, activation.
+    """
+
+    def __init__(self, device: Device, epilogue: Epilogue, dtype: np.dtype) -> None:
+        given = (epilogue.scale, epilogue.bias, epilogue.residual)
+        activation = ACTIVATIONS[epilogue.activation]
+        if all(part is None for part in given):
+            self.element, self.arguments = ELEMENTS[dtype.name], (*given, activation)
+            return
+        same = all(part is None or part.dtype == dtype for part in given)
+        part_dtype = dtype if same else computed_in(dtype)
+        self.element = ELEMENTS[part_dtype.name]
+        arrays = (None if part is None else simple(device, part, part_dtype) for part in given)
+        self.arguments = (*arrays, activation)
+
+    def of(self, images: slice) -> tuple[Any, ...]:
+        """Return the arguments for some images of the batch."""
+        scale, bias, residual, activation = self.arguments
+        return scale, bias, residual if residual is None else residual[images], activation
+
+
+class Remembered:
+    """What a plan has worked out for the batches it met last: to do so takes longer than to launch.
+
+    Several threads may use one: computing an entry twice does no harm.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """Return what `make` returned for `key`, or returns now."""
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= 64:
+                self._found.clear()
+            found = self._found[key] = make()
+        return found

@@ -1,0 +1,214 @@
+"""Which kernel a product takes, and a plan of the protocol around it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from ...arrays import computed_in
+from ...geometry import ConvGeometry
+from ...namespace import on_host
+from .. import structure
+from ..protocol import Epilogue, Options, Product
+from . import device as devices
+from .channelwise import DepthwiseMap, SeparableMap
+from .gradients import PlainGradient, TiledGradient
+from .law import ELEMENTS, within_reach
+from .layout import simple
+from .maps import FewMap, PlainMap, TiledMap
+from .parts import Packed, Parts
+
+#: Dtypes whose products the tensor cores take as they are; float32 on request, as TF32.
+HALVES = ("float16", "bfloat16")
+
+
+def plan(
+    product: Product, geometry: ConvGeometry, dtype: np.dtype, options: Options
+) -> CudaPlan | None:
+    """Plan a product, or return None where there is no kernel for it."""
+    if options.algorithm == "winograd":
+        raise ValueError("algorithm: expected None or 'direct' on CUDA, got 'winograd'")
+    if options.precision == "tf32" and dtype != np.float32:
+        raise ValueError(f"precision: expected 'float32' for results of {dtype}, got 'tf32'")
+    if dtype.name not in ELEMENTS or not within_reach(geometry):
+        return None
+    inner = _chosen(product, geometry, dtype, options)
+    return CudaPlan(product, geometry, dtype, inner, structured=options.algorithm is None)
+
+
+def _chosen(product: Product, geometry: ConvGeometry, dtype: np.dtype, options: Options) -> Any:
+    """Return the first kernel that applies: the order of this function is the preference."""
+    tensor_cores = dtype.name in HALVES or options.precision == "tf32"
+    tiled = dtype == np.float32 or tensor_cores
+    if product == "kernel_gradient":
+        if tiled and TiledGradient.applies(geometry, dtype):
+            return TiledGradient(geometry, dtype, tensor_cores=tensor_cores)
+        return PlainGradient(geometry, dtype)
+    transposed = product == "transpose"
+    if DepthwiseMap.applies(geometry, dtype, transposed=transposed):
+        return DepthwiseMap(geometry, dtype, transposed=transposed)
+    if tiled and FewMap.applies(geometry, dtype, transposed=transposed):
+        return FewMap(geometry, dtype, transposed=transposed)
+    if tiled and TiledMap.applies(geometry, dtype, transposed=transposed):
+        return TiledMap(geometry, dtype, transposed=transposed, tensor_cores=tensor_cores)
+    return PlainMap(geometry, dtype, transposed=transposed)
+
+
+class CudaPlan:
+    """One product in one dtype by the kernels of `inner`.
+
+    Parameters
+    ----------
+    inner
+        A plan of `maps` or `gradients`.
+    structured : bool
+        Whether to look for a kernel's structure, which may change the order of its sums.
+    view : callable, optional
+        What `inner` packs of a kernel, where that is not the kernel itself.
+    why : str
+        What the structure is.
+    """
+
+    def __init__(
+        self,
+        product: Product,
+        geometry: ConvGeometry,
+        dtype: np.dtype,
+        inner: Any,
+        *,
+        structured: bool = False,
+        view: Any = None,
+        why: str = "",
+    ) -> None:
+        self.product, self.geometry, self.dtype, self.inner = product, geometry, dtype, inner
+        self.structured, self.view, self.why = structured, view, why
+        self.gradient = product == "kernel_gradient"
+        shapes = {
+            "forward": geometry.output_shape,
+            "transpose": geometry.input_shape,
+            "kernel_gradient": geometry.kernel_shape,
+        }
+        self.shape = shapes[product]
+        self.entries = math.prod(self.shape)
+
+    def __str__(self) -> str:
+        return f"cuda: {self.inner}" + (f"; {self.why}" if self.why else "")
+
+    def specialised(self, operand: Any, *, reused: bool) -> CudaPlan:
+        """Return the plan for a kernel that is diagonal, or rows times columns.
+
+        Only an operator's kernel is looked at, which waits for the device.
+        """
+        if not (self.structured and reused) or self.gradient:
+            return self
+        g, floating = self.geometry, computed_in(self.dtype).kind == "f"
+        if g.rank != 2 or not floating or not _may_be_diagonal(g):
+            return self
+        weights = _weights(operand, g.groups)
+        if weights is None:
+            return self
+        if self._separable is not None and structure.separable(weights) is not None:
+            return self._separable
+        return self._depthwise if g.groups == 1 and self._depthwise is not None else self
+
+    @functools.cached_property
+    def _depthwise(self) -> CudaPlan | None:
+        """The plan of a dense kernel in which no channel meets another."""
+        g, transposed = _by_channels(self.geometry), self.product == "transpose"
+        if not DepthwiseMap.applies(g, self.dtype, transposed=transposed):
+            return None
+        return CudaPlan(
+            self.product,
+            self.geometry,
+            self.dtype,
+            DepthwiseMap(g, self.dtype, transposed=transposed),
+            view=_diagonal_entries,
+            why="no channel of the kernel meets another",
+        )
+
+    @functools.cached_property
+    def _separable(self) -> CudaPlan | None:
+        """The plan of a kernel that is rows times columns."""
+        g, transposed = _by_channels(self.geometry), self.product == "transpose"
+        inner = SeparableMap(g, self.dtype, transposed=transposed)
+        if not inner.applies():
+            return None
+
+        def view(kernel: Any) -> structure.Factors | None:
+            weights = _weights(kernel, self.geometry.groups)
+            return None if weights is None else structure.separable(weights)
+
+        why = "no channel of the kernel meets another, and each is rows times columns"
+        return CudaPlan(self.product, self.geometry, self.dtype, inner, view=view, why=why)
+
+    def pack(self, operand: Any) -> Packed:
+        """Lay out the kernel, or g."""
+        return self.inner.pack(
+            devices.current(), operand if self.view is None else self.view(operand)
+        )
+
+    def nbytes(self, source: Any) -> int:
+        """Count the result, a converted source, and scratch."""
+        batch = len(source)
+        entries = self.entries * (1 if self.gradient else 2 * batch)
+        converted = source.size * self.dtype.itemsize
+        return entries * self.dtype.itemsize + converted + self.inner.scratch(batch)
+
+    def run(self, source: Any, packed: Packed, out: Any, epilogue: Epilogue) -> Any:
+        """Compute into `out`, or into memory of CuPy's pool."""
+        device = devices.current()
+        source = simple(device, source, self.dtype)
+        in_place = out is not None and out.flags.c_contiguous
+        if in_place:
+            result = out
+        else:
+            shape = self.shape if self.gradient else (len(source), *self.shape)
+            result = device.xp.empty(shape, self.dtype)
+        if self.gradient:
+            self.inner.run(device, source, packed, result)
+        else:
+            self.inner.run(device, source, packed, result, Parts(device, epilogue, self.dtype))
+        if out is None or in_place:
+            return result
+        out[...] = result
+        return out
+
+
+def _may_be_diagonal(geometry: ConvGeometry) -> bool:
+    """Whether each channel may stand for itself: as many in as out, in one group or one each."""
+    return geometry.in_channels == geometry.out_channels and geometry.groups in (
+        1,
+        geometry.in_channels,
+    )
+
+
+def _weights(kernel: Any, groups: int) -> np.ndarray | None:
+    """Return the weights ``(kh, kw, c)`` of a kernel without meeting channels, on the host."""
+    numbers = on_host(kernel)
+    if computed_in(numbers.dtype) != numbers.dtype:
+        numbers = numbers.astype(np.float32)
+    if numbers.dtype.kind != "f":
+        return None
+    return structure.channel_weights(numbers, groups)
+
+
+def _diagonal_entries(kernel: Any) -> Any:
+    """Return ``(*k, 1, c)`` of a kernel ``(*k, c, c)``."""
+    return kernel.diagonal(axis1=-2, axis2=-1)[..., None, :]
+
+
+def _by_channels(g: ConvGeometry) -> ConvGeometry:
+    """Return a geometry with a group a channel."""
+    return ConvGeometry(
+        g.input_size,
+        g.kernel_size,
+        strides=g.strides,
+        dilations=g.dilations,
+        padding=g.padding,
+        groups=g.in_channels,
+        in_channels=g.in_channels,
+        out_channels=g.out_channels,
+    )

@@ -1,0 +1,176 @@
+"""Which tiles the tiled kernels are compiled for, and what of them is shipped and so tested."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+#: Stages of a map's sum that make a segment; a longer sum is one of segments.
+SEGMENT = 32
+#: Stages up to which a sum is not cut: the last segment would be short.
+UNCUT = 48
+STAGES = 4
+#: Results of a group up to which a thread makes all of a pixel's.
+FEW = 32
+
+
+class MapTile(NamedTuple):
+    """A block of a map: rows (results) by columns (channels), and who computes what of it.
+
+    `rows` and `columns` are a thread's sums for map_ffma, and for map_mma a warp's 16 x 8 blocks;
+    `blocks` share a multiprocessor, and as many fewer where sums are of segments in one block.
+    """
+
+    m: int
+    n: int
+    threads: int
+    rows: int
+    columns: int
+    blocks: int
+    efficiency: float
+
+    def constants(self, segments: int) -> dict[str, str | int]:
+        """Return what the kernel is compiled with: 0, 1 and 2 as map_tile.cuh has SEGMENTS."""
+        alone = segments == 1 and self.rows * self.columns >= 16 and self.m >= 64
+        return {
+            "TILE_M": self.m,
+            "TILE_N": self.n,
+            "THREADS": self.threads,
+            "ROWS": self.rows,
+            "COLUMNS": self.columns,
+            "BLOCKS": max(1, self.blocks - alone),
+            "STAGES": STAGES,
+            "SEGMENT": SEGMENT,
+            "SEGMENTS": segments,
+        }
+
+    @property
+    def shared(self) -> int:
+        """Bytes of dynamic shared memory: the stages, or the finished tile."""
+        return max(STAGES * (self.m + self.n) * 64, self.m * (self.n + 8) * 4)
+
+
+#: Largest first. The efficiency is of a multiprocessor full of such blocks, about.
+MAP_TILES = {
+    "map_ffma": (
+        MapTile(128, 128, 256, 8, 8, 2, 1.0),
+        MapTile(128, 64, 128, 8, 8, 3, 0.95),
+        MapTile(64, 64, 128, 8, 4, 4, 0.85),
+        MapTile(64, 32, 64, 8, 4, 6, 0.7),
+        MapTile(32, 32, 64, 4, 4, 8, 0.55),
+    ),
+    "map_mma": (
+        MapTile(128, 128, 256, 4, 4, 2, 1.0),
+        MapTile(128, 64, 128, 4, 4, 3, 0.9),
+        MapTile(64, 64, 128, 2, 4, 4, 0.75),
+        MapTile(64, 32, 64, 2, 4, 6, 0.5),
+    ),
+}
+
+
+class GradientTile(NamedTuple):
+    """A square block of a kernel gradient; `rows` and `columns` as of a `MapTile`."""
+
+    size: int
+    threads: int
+    rows: int
+    columns: int
+    blocks: int
+
+    def constants(self, itemsize: int) -> dict[str, str | int]:
+        """Return what the kernel is compiled with."""
+        return {
+            "TILE": self.size,
+            "PIXELS": 64 // itemsize,
+            "THREADS": self.threads,
+            "ROWS": self.rows,
+            "COLUMNS": self.columns,
+            "BLOCKS": self.blocks,
+            "STAGES": STAGES,
+        }
+
+    @property
+    def shared(self) -> int:
+        """Bytes of dynamic shared memory: the stages, 64 bytes an entry of either side."""
+        return STAGES * 2 * self.size * 64
+
+
+GRADIENT_TILES = {
+    "gradient_ffma": (GradientTile(128, 256, 8, 8, 2), GradientTile(64, 128, 8, 4, 4)),
+    "gradient_mma": (GradientTile(128, 256, 4, 4, 2), GradientTile(64, 128, 2, 4, 4)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Specialisation:
+    """One kernel as it is compiled, and the instructions that it claims to use.
+
+    `spills` names the reason where registers may be spilled.
+    """
+
+    name: str
+    constants: dict[str, str | int]
+    sass: dict[str, int] = dataclasses.field(default_factory=dict)
+    spills: str = ""
+
+
+_DIVISION = "64-bit division is a subroutine, and registers are saved around its calls"
+
+
+def _shipped() -> list[Specialisation]:
+    found = []
+    for element in ("f32", "f64", "f16", "bf16", "i8", "i32", "i64", "u8", "u32", "u64"):
+        parts = {"ELEMENT": element, "PART": element}
+        found.append(Specialisation("map_plain", parts, spills=_DIVISION))
+        found.append(Specialisation("gradient_plain", {"ELEMENT": element}))
+    for rank in (2, 3):
+        for name, element in (
+            ("map_ffma", "f32"),
+            ("map_mma", "f32"),
+            ("map_mma", "f16"),
+            ("map_mma", "bf16"),
+        ):
+            product = {"FFMA": 64} if name == "map_ffma" else {"HMMA": 8, "LDSM": 4}
+            for tile in MAP_TILES[name]:
+                for segments in (0, 1, 2):
+                    constants = {
+                        **tile.constants(segments),
+                        "ELEMENT": element,
+                        "PART": element,
+                        "RANK": rank,
+                    }
+                    found.append(Specialisation(name, constants, {**product, "LDGSTS": 4}))
+        for name, element in (
+            ("gradient_ffma", "f32"),
+            ("gradient_mma", "f32"),
+            ("gradient_mma", "f16"),
+            ("gradient_mma", "bf16"),
+        ):
+            product = {"FFMA": 64} if name == "gradient_ffma" else {"HMMA": 8}
+            for tile in GRADIENT_TILES[name]:
+                size = 4 if element == "f32" else 2
+                constants = {**tile.constants(size), "ELEMENT": element, "RANK": rank}
+                found.append(Specialisation(name, constants, {**product, "LDGSTS": 4}))
+    for element, vector in (("f32", 4), ("f16", 8), ("bf16", 8)):
+        parts = {"ELEMENT": element, "PART": element}
+        found.append(Specialisation("lay_out", {"ELEMENT": element, "ROUND": 0}))
+        found.append(Specialisation("sum_parts", parts))
+        wide = {"LDG.E.128": 2, "STG.E.128": 1}
+        for window, advance in ((0, 1), (3, 1), (3, 2), (5, 1)):
+            constants = {"VECTOR": vector, "COLUMNS": 4, "WINDOW": window, "ADVANCE": advance}
+            found.append(Specialisation("depthwise", {**parts, **constants}, wide))
+        for aligned in (0, 1):
+            claimed = {"STG.E.128": 1} if aligned else {}
+            constants = {**parts, "ALIGNED": aligned, "EACH": 4}
+            found.append(Specialisation("separable", constants, claimed))
+        for filters in (1, 3, 21, FEW):
+            found.append(Specialisation("map_few", {**parts, "FILTERS": filters}, {"LDS.128": 1}))
+        found.append(
+            Specialisation("argmax", {"ELEMENT": element, "PIXELS": 128}, {"LDG.E.128": 1})
+        )
+    found.append(Specialisation("lay_out", {"ELEMENT": "f32", "ROUND": 1}))
+    return found
+
+
+#: What the compile tests look at. Any other dtype, or an epilogue in another, is compiled on use.
+SPECIALISATIONS = tuple(_shipped())
