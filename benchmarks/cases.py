@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from convarith import ConvGeometry
 
@@ -133,7 +133,7 @@ CASES = (
 )
 
 
-def select(names: list[str] | None) -> list[Case]:
+def select(names: list[str] | None, among: Sequence[Case] = CASES) -> list[Case]:
     """Return the cases that the names stand for, all of them for None.
 
     Raises
@@ -142,12 +142,12 @@ def select(names: list[str] | None) -> list[Case]:
         Where a name stands for none.
     """
     if names is None:
-        return list(CASES)
+        return list(among)
     chosen: list[Case] = []
     for name in names:
-        found = [case for case in CASES if case.answers_to(name)]
+        found = [case for case in among if case.answers_to(name)]
         if not found:
-            known = ", ".join(dict.fromkeys(case.group for case in CASES))
+            known = ", ".join(dict.fromkeys(case.group for case in among))
             raise ValueError(f"--cases: no case {name!r}; groups: {known}")
         chosen += [case for case in found if case not in chosen]
     return chosen

@@ -19,6 +19,18 @@ PRODUCTS = {
     "forward": "forward",
     "kernel_gradient": "kernel_gradient",
 }
+#: The array that comes out of a product.
+RESULTS = {"forward": "y", "transpose": "x", "kernel_gradient": "kernel"}
+
+
+def shapes(case: Case) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a case's three arrays, channels last."""
+    geometry = case.geometry
+    return {
+        "x": (case.batch, *geometry.input_shape),
+        "y": (case.batch, *geometry.output_shape),
+        "kernel": geometry.kernel_shape,
+    }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,19 +63,13 @@ class Problem:
         """Return the case's problem, with the same numbers every time."""
         geometry, product = case.geometry, PRODUCTS[case.group]
         rng = np.random.default_rng(0)
-        shapes = {
-            "x": (case.batch, *geometry.input_shape),
-            "y": (case.batch, *geometry.output_shape),
-            "kernel": geometry.kernel_shape,
-        }
-        result = {"forward": "y", "transpose": "x", "kernel_gradient": "kernel"}[product]
         arrays = {
             name: (
                 np.zeros(shape, case.dtype)
-                if name == result
+                if name == RESULTS[product]
                 else rng.standard_normal(shape).astype(case.dtype)
             )
-            for name, shape in shapes.items()
+            for name, shape in shapes(case).items()
         }
         if case.bilinear:
             channels, (size, *_) = geometry.in_channels, geometry.kernel_size
@@ -82,18 +88,15 @@ class Problem:
         How others say a bilinear kernel best, since they do not look for its structure.
         """
         assert self.bilinear
-        g, channels = self.geometry, self.geometry.in_channels
-        geometry = ConvGeometry(
-            g.input_size,
-            g.kernel_size,
-            strides=g.strides,
-            padding=g.padding,
-            groups=channels,
-            in_channels=channels,
-            out_channels=channels,
-        )
-        diagonal = np.ascontiguousarray(np.einsum("...cc->...c", self.kernel)[..., None, :])
-        return dataclasses.replace(self, geometry=geometry, kernel=diagonal)
+        # By the array's own methods, and as bits: it may be CuPy's, of a dtype it cannot compute.
+        bits = self.kernel.view(f"u{self.kernel.dtype.itemsize}")
+        diagonal = bits.diagonal(axis1=-2, axis2=-1)[..., None, :].copy().view(self.kernel.dtype)
+        return dataclasses.replace(self, geometry=channelwise(self.geometry), kernel=diagonal)
+
+    @property
+    def result(self) -> np.ndarray:
+        """The array that comes out, as zeros."""
+        return getattr(self, RESULTS[self.product])
 
     @property
     def nbytes(self) -> int:
@@ -136,18 +139,42 @@ class Problem:
         return float(difference / np.abs(exact).max())
 
 
-def ours(problem: Problem, **options: Any) -> tuple[Callable[[], np.ndarray], str]:
-    """Return how the library does it, planned and packed, and the plan in words."""
+def channelwise(g: ConvGeometry) -> ConvGeometry:
+    """Return a geometry with a group a channel."""
+    return ConvGeometry(
+        g.input_size,
+        g.kernel_size,
+        strides=g.strides,
+        padding=g.padding,
+        groups=g.in_channels,
+        in_channels=g.in_channels,
+        out_channels=g.in_channels,
+    )
+
+
+def ours(
+    problem: Problem, out: np.ndarray | None = None, **options: Any
+) -> tuple[Callable[[], np.ndarray], str]:
+    """Return how the library does it, planned and packed, and the plan in words.
+
+    Parameters
+    ----------
+    problem : Problem
+    out : ndarray, optional
+        Where every run writes its result; otherwise the library finds a place for each.
+    **options
+        What the library is told beside the geometry.
+    """
     g = problem.geometry
     arguments = {"strides": g.strides, "padding": g.padding, "groups": g.groups, **options}
     if problem.product == "kernel_gradient":
         x, y, size = problem.x, problem.y, g.kernel_size
         words = ""  # the plan is the function's own
-        return lambda: convarith.conv_kernel_gradient(x, y, size, **arguments), words
+        return lambda: convarith.conv_kernel_gradient(x, y, size, out=out, **arguments), words
     operator = ConvOperator(problem.kernel, g.input_size, **arguments)
     if problem.product == "transpose":
         operator, x = operator.T, problem.y
     else:
         x = problem.x
     words = str(operator.plan)
-    return lambda: operator(x), words
+    return lambda: operator(x, out=out), words

@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import products
+from gpu import plot as gpu_plot
+from gpu import tables as gpu_tables
+from gpu.trials import GROUPS as GPU_GROUPS
 from plot import plot
 from tables import TITLES, calls_table, group, matrix_table, means, product_table
 
@@ -22,8 +25,15 @@ NOTABLE = 0.05
 BEGIN, END = "<!-- begin {name}: written by benchmarks/report.py -->", "<!-- end {name} -->"
 
 
+def device(result: dict[str, Any]) -> str:
+    """Return what a result was measured on, "cpu" or "cuda"."""
+    return result.get("device", "cpu")
+
+
 def caption(result: dict[str, Any]) -> str:
     """Return where and with what it was measured, in a sentence."""
+    if device(result) == "cuda":
+        return gpu_tables.caption(result)
     machine = result["machine"]
     parts = [machine["processor"], f"{machine['cores']} cores"]
     if "threads" in result and result["threads"] != machine["cores"]:
@@ -53,11 +63,39 @@ def products_part(result: dict[str, Any], stem: str) -> str:
     return "\n\n".join(parts)
 
 
-#: The README's parts by marker: the groups that they are of, and what writes them.
-PARTS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Any], str], str]]] = {
-    "matrix": (("matrix",), lambda result, stem: matrix_table(result)),
-    "cpu": (products.GROUPS, products_part),
-    "calls": (("calls",), lambda result, stem: calls_table(result)),
+def cuda_part(result: dict[str, Any], stem: str) -> str:
+    """Return the tables of a GPU's cases, one a group, below their plot."""
+    parts = [f"![The best peer's time over ours, by case](docs/{stem}.png)"]
+    parts.append(gpu_tables.means(result))
+    parts.append("Below: ours in ms · the best peer's time over ours · our % of the roofline.")
+    for title, table in gpu_tables.brief(result):
+        parts += [f"**{title}**", table]
+    return "\n\n".join(part for part in parts if part)
+
+
+class Part(NamedTuple):
+    """A part of the README.
+
+    Attributes
+    ----------
+    device : {"cpu", "cuda"}
+    groups : tuple of str
+        It is of the results that have a case of these on the device.
+    write : callable
+        Returns the part, from a result and its file's stem.
+    """
+
+    device: str
+    groups: tuple[str, ...]
+    write: Callable[[dict[str, Any], str], str]
+
+
+#: By the name in the README's marker.
+PARTS = {
+    "matrix": Part("cpu", ("matrix",), lambda result, stem: matrix_table(result)),
+    "cpu": Part("cpu", products.GROUPS, products_part),
+    "calls": Part("cpu", ("calls",), lambda result, stem: calls_table(result)),
+    "cuda": Part("cuda", GPU_GROUPS, cuda_part),
 }
 
 
@@ -69,14 +107,16 @@ def measured(results: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def has(result: dict[str, Any], groups: tuple[str, ...]) -> bool:
-    """Return whether a result has a case of one of the groups."""
-    return any(case["group"] in groups for case in result["cases"])
+def has(result: dict[str, Any], part: Part) -> bool:
+    """Return whether a result has a case that the part is of."""
+    return device(result) == part.device and any(
+        case["group"] in part.groups for case in result["cases"]
+    )
 
 
 def with_tables(text: str, results: Path) -> str:
     """Return the README's text with each marked part made anew: once a results file."""
-    for name, (groups, part) in PARTS.items():
+    for name, part in PARTS.items():
         begin, end = BEGIN.format(name=name), END.format(name=name)
         before, found, rest = text.partition(begin)
         if not found:
@@ -85,9 +125,9 @@ def with_tables(text: str, results: Path) -> str:
         if not closed:
             raise ValueError(f"README.md: {begin} without {end}")
         parts = [
-            f"\n\n{part(result, stem)}\n\n{caption(result)}\n\n"
+            f"\n\n{part.write(result, stem)}\n\n{caption(result)}\n\n"
             for stem, result in measured(results).items()
-            if has(result, groups)
+            if has(result, part)
         ]
         text = "".join([before, begin, *parts, end, after])
     return text
@@ -98,5 +138,8 @@ if __name__ == "__main__":
         with_tables(README.read_text(encoding="utf-8"), HERE / "results"), encoding="utf-8"
     )
     for stem, result in measured(HERE / "results").items():
-        if has(result, products.GROUPS):
-            plot(result, README.parent / "docs" / f"{stem}.png", products.GROUPS)
+        picture = README.parent / "docs" / f"{stem}.png"
+        if has(result, PARTS["cpu"]):
+            plot(result, picture, products.GROUPS)
+        elif has(result, PARTS["cuda"]):
+            gpu_plot.plot(result, picture)

@@ -2,7 +2,8 @@
 
 python benchmarks/run.py --device cpu|cuda [--cases ...] [--peers ...] [--json F] [--plot F]
 
-Nothing here passes or fails: it prints tables, and writes what it measured where asked to.
+No figure here passes or fails: it prints tables, and writes what it measured where asked to. On
+a GPU, where a kernel of ours that fails does not end the run, it ends with 1.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
-import importlib.util
 import json
 import sys
 import time
@@ -19,14 +19,16 @@ from typing import Any
 
 import calls
 import cases
+import gpu
 import hardware
 import matrix
 import products
 import report
+from gpu.trials import BATCHES, PRECISIONS, trials
 from peers import PEERS
 from plot import plot
+from progress import progress
 from tables import tables
-from tqdm import tqdm
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--peers", nargs="*", metavar="NAME", help="peers beside ours (default: all)"
     )
-    parser.add_argument("--seconds", type=float, default=3.0, help="time a case (default: 3)")
+    parser.add_argument(
+        "--seconds", type=float, help="time a case (default: 3 on the CPU, 0.25 on a GPU)"
+    )
     parser.add_argument(
         "--threads", type=positive, default=hardware.cores(), help="of everyone (default: all)"
     )
@@ -48,20 +52,40 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", type=Path, metavar="F", help="write the measurements to F")
     parser.add_argument("--plot", type=Path, metavar="F", help="draw them into F")
+    on_gpu = parser.add_argument_group("with --device cuda")
+    on_gpu.add_argument("--precisions", nargs="+", choices=PRECISIONS, help="(default: all)")
+    on_gpu.add_argument(
+        "--batch",
+        nargs="+",
+        type=positive,
+        metavar="N",
+        help="at least the case's own (default: 1 16)",
+    )
+    on_gpu.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="start no case after so many minutes, 0 for no end (default: 6)",
+    )
     options = parser.parse_args(arguments)
-    if options.device == "cuda":
-        missing = (
-            "CuPy is not installed"
-            if importlib.util.find_spec("cupy") is None
-            else ("convarith has no CUDA kernels yet")
-        )
+    if options.device == "cpu":
+        for name in ("precisions", "batch", "minutes"):
+            if getattr(options, name) is not None:
+                parser.error(f"--{name}: expected with --device cuda only")
+    elif missing := gpu.missing():
         print(f"benchmarks/run.py: --device cuda: {missing}", file=sys.stderr)
         return 2
+    if options.seconds is None:
+        options.seconds = 0.25 if options.device == "cuda" else 3.0
+    if options.minutes is None:
+        options.minutes = 6.0
     for name, path in (("--json", options.json), ("--plot", options.plot)):
         if path and (path.is_dir() or not path.parent.is_dir()):
             parser.error(f"{name}: cannot write {path}")
     if options.plot and options.plot.suffix not in (".png", ".svg", ".pdf"):
         parser.error(f"--plot: expected a name ending in .png, .svg or .pdf, got {options.plot}")
+    if options.device == "cuda":
+        return on_cuda(options)
     try:
         chosen = cases.select(options.cases)
         check_peers(chosen, options.peers)
@@ -78,8 +102,32 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def on_cuda(options: argparse.Namespace) -> int:
+    """Measure on the GPU; return the exit code, 1 where a case of ours failed."""
+    from gpu import session
+    from gpu.peers import check
+    from gpu.plot import plot
+    from gpu.tables import caption, tables
+
+    try:
+        chosen = trials(options.cases, options.precisions or PRECISIONS, options.batch or BATCHES)
+        check(options.peers)
+    except ValueError as error:
+        print(f"benchmarks/run.py: {error}", file=sys.stderr)
+        return 2
+    result = session.measured(chosen, options)
+    print(tables(result))
+    print(f"\n{caption(result)}")
+    if options.plot:
+        plot(result, options.plot)
+    failures = session.failures(result)
+    for failure in failures:
+        print(f"benchmarks/run.py: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
 def positive(text: str) -> int:
-    """Return a number of threads."""
+    """Return a number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
     return int(text)
@@ -116,11 +164,9 @@ def measured(chosen: list[cases.Case], options: argparse.Namespace) -> dict[str,
         result["machine"]["vectors"] = hardware.vectors()
     begin, others = time.perf_counter(), hardware.others_seconds()
     ways = {"matrix": matrix.measured, "calls": calls.measured}
-    with tqdm(chosen, unit="case", disable=not sys.stderr.isatty()) as bar:
-        for case in bar:
-            bar.set_description(case.path)
-            measure_case = ways.get(case.group, products.measured)
-            result["cases"].append(measure_case(case, options.peers, options))
+    for case in progress(chosen):
+        measure_case = ways.get(case.group, products.measured)
+        result["cases"].append(measure_case(case, options.peers, options))
     spent = (time.perf_counter() - begin) * hardware.cores()
     result["others"] = (hardware.others_seconds() - others) / spent
     if limited:  # at both ends of the run: a limit is what nothing disturbed

@@ -48,7 +48,11 @@ def number(value: float) -> str:
 
 def milliseconds(timing: dict[str, Any]) -> str:
     """Return a median, or why there is none."""
-    return number(timing["median"]) if "median" in timing else timing.get("skipped", "not run")
+    if "median" in timing:
+        return number(timing["median"])
+    if "failed" in timing:
+        return "failed"
+    return timing.get("skipped", "not run")
 
 
 def best(case: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
@@ -59,9 +63,9 @@ def best(case: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
 
 
 def ratio(case: dict[str, Any]) -> float | None:
-    """Return the best peer's time over ours."""
-    found = best(case)
-    return found[1]["median"] / case["candidates"][OURS]["median"] if found else None
+    """Return the best peer's time over ours, or None where either has none."""
+    found, ours = best(case), case["candidates"][OURS]
+    return found[1]["median"] / ours["median"] if found and "median" in ours else None
 
 
 def gflops(case: dict[str, Any], name: str = OURS) -> float:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from problem import Problem
 
+from convarith import ConvGeometry
 from peers import Cannot, Spelling, Spellings
 
 torch.set_grad_enabled(False)
@@ -29,36 +31,48 @@ def channels_first(problem: Problem) -> Spellings:
     return _spellings(problem, torch.contiguous_format)
 
 
-def _spellings(problem: Problem, layout: torch.memory_format) -> Spellings:
-    g = problem.geometry
+class Arguments(NamedTuple):
+    """A geometry as torch's convolutions take it, in their order."""
+
+    strides: list[int]
+    pads: list[int]
+    dilations: list[int]
+    #: `output_padding`, what the transpose makes beyond its smallest size; negative where it
+    #: cannot.
+    extra: list[int]
+
+
+def arguments(g: ConvGeometry) -> Arguments:
+    """Return a geometry's arguments.
+
+    Raises
+    ------
+    Cannot
+        Where the sides of an axis are padded differently.
+    """
     if any(low != high for low, high in g.padding):
         raise Cannot("pads both sides alike")
     pads = [low for low, _ in g.padding]
     strides, dilations = list(g.strides), list(g.dilations)
-    x, y = (torch.from_numpy(a).permute(0, 3, 1, 2) for a in (problem.x, problem.y))
-    # Ours (kh, kw, i, o) is (o, i, kh, kw) there, and for a transposed layer, whose input has o
-    # channels, the same.
-    weight = torch.from_numpy(problem.kernel).permute(3, 2, 0, 1)
-    x, y, weight = (tensor.contiguous(memory_format=layout) for tensor in (x, y, weight))
-    extra = [  # torch's output_padding
+    extra = [
         size - ((o - 1) * s + (k - 1) * d + 1 - 2 * p)
         for size, o, s, k, d, p in zip(
             g.input_size, g.output_size, strides, g.kernel_size, dilations, pads, strict=True
         )
     ]
+    return Arguments(strides, pads, dilations, extra)
+
+
+def _spellings(problem: Problem, layout: torch.memory_format) -> Spellings:
+    g = problem.geometry
+    strides, pads, dilations, extra = arguments(g)
+    x, y = (torch.from_numpy(a).permute(0, 3, 1, 2) for a in (problem.x, problem.y))
+    # Ours (kh, kw, i, o) is (o, i, kh, kw) there, and for a transposed layer, whose input has o
+    # channels, the same.
+    weight = torch.from_numpy(problem.kernel).permute(3, 2, 0, 1)
+    x, y, weight = (tensor.contiguous(memory_format=layout) for tensor in (x, y, weight))
     if problem.product == "kernel_gradient":
-        gradient = partial(torch.ops.aten.convolution_backward.default, output_mask=(0, 1, 0))
-        arguments = (None, strides, pads, dilations)
-        ways = {
-            "convolution_backward": lambda: gradient(
-                y, x, weight, *arguments, False, [0, 0], g.groups
-            )[1]
-        }
-        if min(extra) >= 0:  # the same sum, as the gradient of the transposed layer
-            ways["convolution_backward, transposed"] = lambda: gradient(
-                x, y, weight, *arguments, True, extra, g.groups
-            )[1]
-        return _arrays(ways, (2, 3, 1, 0))
+        return _arrays(gradients(x, y, weight, g), (2, 3, 1, 0))
     mkldnn = torch.ops.mkldnn
     if problem.product == "forward":
         packed = mkldnn._reorder_convolution_weight(
@@ -84,6 +98,23 @@ def _spellings(problem: Problem, layout: torch.memory_format) -> Spellings:
             ),
         }
     return _arrays(ways, (0, 2, 3, 1))
+
+
+def gradients(
+    x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, g: ConvGeometry
+) -> dict[str, Callable[[], torch.Tensor]]:
+    """Return the ways to the kernel's gradient, from tensors in torch's order of axes."""
+    strides, pads, dilations, extra = arguments(g)
+    gradient = partial(torch.ops.aten.convolution_backward.default, output_mask=(0, 1, 0))
+    given = (None, strides, pads, dilations)
+    ways = {
+        "convolution_backward": lambda: gradient(y, x, weight, *given, False, [0, 0], g.groups)[1]
+    }
+    if min(extra) >= 0:  # the same sum, as the gradient of the transposed layer
+        ways["convolution_backward, transposed"] = lambda: gradient(
+            x, y, weight, *given, True, extra, g.groups
+        )[1]
+    return ways
 
 
 def resize_channels_last(problem: Problem) -> Spellings:
