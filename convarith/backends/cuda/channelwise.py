@@ -90,50 +90,45 @@ class SeparableMap:
     """Every channel by itself, its kernel rows times columns: along y, then along x."""
 
     THREADS = 256
-    #: Bytes of shared memory for a row of sources and a piece of results each, and for all else.
-    MOST_ROW, MOST_REST = 16384, 16384
+    #: Taps that a result may have along x: what each thread keeps in registers.
+    MOST_TAPS = 4
+    MOST_SHARED = 40 << 10
 
     def __init__(self, geometry: ConvGeometry, dtype: np.dtype, *, transposed: bool) -> None:
         self.law = law = Law(geometry, transposed=transposed)
         self.dtype = dtype
         self.struct = law.map_struct(1, 1)
-        last = law.axes[-1]
-        self.rest = 4 * last["taps"] * law.groups + 16 * last["phases"]
-        written = CHUNK_BYTES // dtype.itemsize
-        self.columns = law.result[-1]
-        pieces = 1
-        while not self._fits() and self.columns > written:  # evenly, in whole steps of 16 bytes
-            pieces += 1
-            steps = -(-law.result[-1] // (pieces * written))
-            self.columns = steps * written
-        self.pieces = -(-law.result[-1] // self.columns)
-        self.even = law.result[-1] * law.groups % written == 0
-        self.each = 4 if last["phases"] >= 4 else last["phases"]
-        results = -(-self.columns * law.groups // written) * CHUNK_BYTES
-        self.shared = results + 4 * self._span() * law.groups + self.rest
+        last, channels = law.axes[-1], law.groups
+        self.taps = -(-last["taps"] // (last["stride"] // last["common"]))
+        if not transposed:
+            self.taps = last["taps"]
+        each = CHUNK_BYTES // dtype.itemsize
+        width = law.result[-1] * channels
+        self.pieces = -(-width // (self.THREADS * each))
+        columns = min(law.result[-1], self.THREADS * each // channels + 2)
+        reach, stride = (last["taps"] - 1) * last["dilation"], last["stride"]
+        self.span = (
+            (columns + reach) // stride + 4 if transposed else (columns - 1) * stride + reach + 1
+        )
+        self.lines = 4 if self._shared(4) <= self.MOST_SHARED else 1
+        self.even = width % each == 0
 
-    def _span(self) -> int:
-        """Return the sources that a piece of a row reads."""
-        axis = self.law.axes[-1]
-        reach, stride = (axis["taps"] - 1) * axis["dilation"], axis["stride"]
-        if self.law.transposed:
-            return (self.columns + reach) // stride + 4
-        return (self.columns - 1) * stride + reach + 1
-
-    def _fits(self) -> bool:
-        groups = self.law.groups
-        longest = max(self.columns * self.dtype.itemsize, 4 * self._span())
-        return longest * groups <= self.MOST_ROW
+    def _shared(self, lines: int) -> int:
+        """Return the bytes of shared memory: rows of sources, phases, channels."""
+        entries = self.span * self.law.groups
+        rows = -(-lines * (entries + 1) // 4) * 16
+        return rows + 16 * self.law.axes[-1]["phases"] + 2 * entries
 
     def applies(self) -> bool:
-        """Whether what a block holds fits its shared memory."""
+        """Whether a thread's registers and a block's shared memory hold what they must."""
         law = self.law
         return (
             law.geometry.rank == 2
             and computed_in(self.dtype) == np.float32
-            and self._fits()
-            and self.rest <= self.MOST_REST
+            and self.taps <= self.MOST_TAPS
+            and self._shared(self.lines) <= self.MOST_SHARED
             and law.result[-1] * law.groups < MOST // 2
+            and law.groups < 2**16
         )
 
     def __str__(self) -> str:
@@ -149,20 +144,22 @@ class SeparableMap:
         return 0
 
     def run(self, device: Device, source: Any, packed: Packed, result: Any, parts: Parts) -> None:
-        """Launch one kernel: a block makes the same piece of several rows."""
+        """Launch one kernel."""
         law = self.law
         kernel = device.kernel(
             "separable",
             ELEMENT=ELEMENTS[self.dtype.name],
             PART=parts.element,
             ALIGNED=int(self.even and aligned(result)),
-            EACH=self.each,
+            TAPS=self.taps,
+            LINES=self.lines,
         )
         rows = len(source) * law.result[1]
-        # Enough blocks for every multiprocessor to have its fill, and few enough for the tables
-        # that a block begins with to be worth it.
-        lines = min(rows, -(-16 * device.multiprocessors // self.pieces), MOST_GRID)
+        # Enough blocks for every multiprocessor to have its fill, and few enough for what a block
+        # begins with to be worth it.
+        full = -(-8 * device.multiprocessors // self.pieces)
+        grid = (self.pieces, min(-(-rows // self.lines), full, MOST_GRID), 1)
         along_y, along_x = packed.weights
-        numbers = (np.int32(self.columns), np.int32(self._span()), np.int32(rows))
-        arguments = (source, along_y, along_x, result, *parts.arguments, self.struct, *numbers)
-        kernel((self.pieces, lines, 1), self.THREADS, arguments, self.shared)
+        numbers = (self.struct, np.int32(self.span), np.int32(rows))
+        arguments = (source, along_y, along_x, result, *parts.arguments, *numbers)
+        kernel(grid, self.THREADS, arguments, self._shared(self.lines))

@@ -74,7 +74,7 @@ class Device:
         module.load(compile.cubin(name, constants, self.architecture))
         function = module.get_function(name)
         attribute = cuda.driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        room = 48 << 10  # what a block may take without asking for more
+        room = 40 << 10  # a block may take 48 KiB without asking, with what is not dynamic
 
         def launch(
             grid: tuple[int, int, int], block: int, arguments: tuple[Any, ...], shared: int = 0

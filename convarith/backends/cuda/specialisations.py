@@ -161,7 +161,7 @@ def _shipped() -> list[Specialisation]:
             found.append(Specialisation("depthwise", {**parts, **constants}, wide))
         for aligned in (0, 1):
             claimed = {"STG.E.128": 1} if aligned else {}
-            constants = {**parts, "ALIGNED": aligned, "EACH": 4}
+            constants = {**parts, "ALIGNED": aligned, "TAPS": 2, "LINES": 4}
             found.append(Specialisation("separable", constants, claimed))
         for filters in (1, 3, 21, FEW):
             found.append(Specialisation("map_few", {**parts, "FILTERS": filters}, {"LDS.128": 1}))
