@@ -13,7 +13,7 @@ from .backends.protocol import ACTIVATIONS, PLAIN
 from .backends.zeros import ZerosPlan
 from .geometry import ConvGeometry
 from .memory import UNCHECKED_BYTES, require_bytes
-from .namespace import check_together, is_cupy, namespace
+from .namespace import check_together, is_cupy, may_overlap, namespace
 from .validate import one_of
 
 
@@ -133,10 +133,7 @@ class Call:
                 result = plan.run(source, packed, None, epilogue)
                 return result.reshape(self.caller_shape) if self.bare else result
             touched = (source, operand, epilogue.scale, epilogue.bias, epilogue.residual)
-            may_share_memory = namespace(target).may_share_memory
-            apart = not any(
-                may_share_memory(target, array) for array in touched if array is not None
-            )
+            apart = not any(may_overlap(target, array) for array in touched if array is not None)
             result = plan.run(source, packed, target if apart else None, epilogue)
             if not apart:
                 target[...] = result
@@ -167,4 +164,4 @@ class Call:
             )
         if isinstance(out, np.ndarray) and not out.flags.writeable:  # CuPy's always are
             raise ValueError("out: expected a writeable array, got a read-only one")
-        return out[self.expand]
+        return out[self.expand] if self.bare else out

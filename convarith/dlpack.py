@@ -16,8 +16,13 @@ import numpy as np
 
 from .namespace import is_cupy, on_device_of
 
-#: The arguments of the public functions that are arrays.
-ARRAYS = frozenset(("x", "y", "g", "kernel", "scale", "bias", "residual", "out"))
+#: The arguments of the public functions that are arrays, and then those of `conventions`.
+ARRAYS = frozenset(
+    (
+        *("x", "y", "g", "kernel", "scale", "bias", "residual", "out"),
+        *("input", "filter", "filters", "weight", "inputs", "lhs", "rhs", "X", "W", "B"),
+    )
+)
 
 #: DLPack's numbers of the devices whose memory NumPy reads (plain and pinned) and CuPy does
 #: (a device's, and managed).

@@ -13,15 +13,25 @@ from typing import Any
 import numpy as np
 
 
+_cupys: Any = ()  # the type of CuPy's arrays, once one may have shown up
+
+
 def is_cupy(value: Any) -> bool:
     """Whether `value` is a CuPy array.
 
     >>> is_cupy(np.ones(3))
     False
     """
-    if type(value) is np.ndarray:
-        return False
-    return isinstance(value, getattr(sys.modules.get("cupy"), "ndarray", ()))
+    kind = type(value)
+    if kind is np.ndarray or kind is _cupys:  # at once: it is asked a dozen times a call
+        return kind is _cupys
+    return _is_cupy_after_all(value)
+
+
+def _is_cupy_after_all(value: Any) -> bool:
+    global _cupys
+    _cupys = getattr(sys.modules.get("cupy"), "ndarray", ())
+    return isinstance(value, _cupys)
 
 
 def namespace(array: Any) -> Any:
@@ -42,14 +52,14 @@ def on_device_of(array: Any) -> contextlib.AbstractContextManager[Any]:
     """Make the device that holds a CuPy array the current one: launches and memory are its own."""
     if is_cupy(array):
         cuda = sys.modules["cupy"].cuda
-        if cuda.runtime.getDevice() != array.device.id:
-            return cuda.Device(array.device.id)
+        if cuda.runtime.getDevice() != array.data.device_id:
+            return cuda.Device(array.data.device_id)
     return contextlib.nullcontext()
 
 
 def check_together(name: str, array: Any, first: Any) -> None:
     """Refuse an array that is not of the library and on the device of the call's first one."""
-    if type(array) is type(first) is np.ndarray:
+    if type(array) is type(first) is np.ndarray or array is first:
         return
     if is_cupy(array) != is_cupy(first):
         expected, came = ("CuPy", "NumPy") if is_cupy(first) else ("NumPy", "CuPy")
@@ -57,8 +67,30 @@ def check_together(name: str, array: Any, first: Any) -> None:
             f"{name}: expected a {expected} array, as the first operand is, got a {came} array: "
             f"convert one with cupy.asarray or cupy.asnumpy"
         )
-    if is_cupy(array) and array.device.id != first.device.id:
+    if is_cupy(array) and array.data.device_id != first.data.device_id:
         raise ValueError(
             f"{name}: expected an array on CUDA device {first.device.id}, as the first operand "
             f"is, got one on device {array.device.id}"
         )
+
+
+def may_overlap(a: Any, b: Any) -> bool:
+    """Whether two arrays of one library may have memory in common, told by their bounds."""
+    if not is_cupy(a):
+        return np.may_share_memory(a, b)
+    (first, last), (begin, end) = _bounds(a), _bounds(b)
+    return first < end and begin < last
+
+
+def _bounds(array: Any) -> tuple[int, int]:
+    """Return the first address of a CuPy array and the one past its last."""
+    start = array.data.ptr
+    if array.flags.c_contiguous:
+        return start, start + array.nbytes
+    if array.size == 0:
+        return start, start
+    steps = [s * (n - 1) for s, n in zip(array.strides, array.shape, strict=True)]
+    return (
+        start + sum(step for step in steps if step < 0),
+        start + sum(step for step in steps if step > 0) + array.itemsize,
+    )

@@ -388,7 +388,7 @@ def _call(
             )
         # Batch groups are feature groups once they are moved next to the channels.
         each, channels = (len(x) // batches, *x.shape[1:-1]), x.shape[-1]
-        x = np.moveaxis(x.reshape(batches, *each, channels), 0, -2)
+        x = namespace(x).moveaxis(x.reshape(batches, *each, channels), 0, -2)
         x = x.reshape(*each, batches * channels)
         groups = arguments["feature_group_count"] = batches
     c_in, c_out = kernel.shape[-2:] if not transposed else kernel.shape[:-3:-1]
@@ -440,6 +440,7 @@ def _check_precision(precision: Any) -> None:
             )
 
 
+@any_library
 def conv_general_dilated(
     lhs: np.ndarray,
     rhs: np.ndarray,
@@ -510,6 +511,7 @@ def conv_general_dilated(
     )
 
 
+@any_library
 def conv(
     lhs: np.ndarray,
     rhs: np.ndarray,
@@ -533,6 +535,7 @@ def conv(
     )
 
 
+@any_library
 def conv_with_general_padding(
     lhs: np.ndarray,
     rhs: np.ndarray,
@@ -561,6 +564,7 @@ def conv_with_general_padding(
     )
 
 
+@any_library
 def conv_transpose(
     lhs: np.ndarray,
     rhs: np.ndarray,

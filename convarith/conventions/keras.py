@@ -265,6 +265,7 @@ def spelling(rank: int, *, transposed: bool = False, **arguments: Any) -> Spelli
     return Spelling("conv", array, "*io")
 
 
+@any_library
 def conv(
     inputs: np.ndarray,
     kernel: np.ndarray,
@@ -314,6 +315,7 @@ def conv(
     )
 
 
+@any_library
 def conv_transpose(
     inputs: np.ndarray,
     kernel: np.ndarray,
@@ -368,6 +370,7 @@ def conv_transpose(
     )
 
 
+@any_library
 def depthwise_conv(
     inputs: np.ndarray,
     kernel: np.ndarray,

@@ -255,6 +255,7 @@ def spelling(rank: int, *, transposed: bool = False, **arguments: Any) -> Spelli
     return Spelling("conv", "nc*", "oi*")
 
 
+@any_library
 def conv(
     X: np.ndarray,
     W: np.ndarray,
@@ -316,6 +317,7 @@ def conv(
     )
 
 
+@any_library
 def conv_transpose(
     X: np.ndarray,
     W: np.ndarray,

@@ -14,15 +14,16 @@ from .layout import ARRAY, KERNEL, Spelling, moved
 
 
 def operands(allowed: Collection[str], **values: Any) -> list[np.ndarray]:
-    """Return arrays of one dtype, the first one's, which is one of those allowed.
+    """Return arrays of one library and dtype, the first one's, which is one of those allowed.
 
     >>> operands(("float32",), input=np.zeros(3, "f"), weight=np.zeros(3))
     Traceback (most recent call last):
     ...
     TypeError: weight: expected the dtype of input, float32, got float64
     """
-    arrays = {name: numeric(name, value) for name, value in values.items()}
-    (first, leading), *others = arrays.items()
+    (first, leading), *others = values.items()
+    leading = numeric(first, leading)
+    others = [(name, numeric(name, value, leading)) for name, value in others]
     if leading.dtype.name not in allowed:
         raise TypeError(f"{first}: expected one of {', '.join(allowed)} here, got {leading.dtype}")
     for name, array in others:
@@ -30,7 +31,7 @@ def operands(allowed: Collection[str], **values: Any) -> list[np.ndarray]:
             raise TypeError(
                 f"{name}: expected the dtype of {first}, {leading.dtype}, got {array.dtype}"
             )
-    return list(arrays.values())
+    return [leading, *(array for _, array in others)]
 
 
 def check_bias(name: str, bias: np.ndarray | None, channels: int) -> None:

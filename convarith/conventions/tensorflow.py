@@ -367,6 +367,7 @@ def _computed(
     return result.reshape(*batch, *result.shape[1:])
 
 
+@any_library
 def depthwise_conv2d(
     input: np.ndarray,
     filter: np.ndarray,
@@ -558,7 +559,7 @@ def _named(
         example=f"{shape}, 2" if transposed else f'{steps}, "SAME"',
         result=", ".join(["10" if transposed else "3"] * rank),
     )
-    return call
+    return any_library(call)
 
 
 conv1d, conv2d, conv3d = map(_conv, (1, 2, 3))

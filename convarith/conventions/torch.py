@@ -341,7 +341,7 @@ def _named(
         threes=", ".join("3" * rank),
         result=", ".join(["11" if transposed else "2"] * rank),
     )
-    return call
+    return any_library(call)
 
 
 conv1d, conv2d, conv3d = map(_conv, (1, 2, 3))

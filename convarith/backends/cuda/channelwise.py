@@ -10,10 +10,11 @@ import numpy as np
 from ...arrays import computed_in
 from ...geometry import ConvGeometry
 from ..structure import Factors
-from .device import Device
+from .device import Device, Kernel
 from .law import CHUNK_BYTES, ELEMENTS, MOST, MOST_GRID, Law
 from .layout import aligned, simple
 from .parts import Packed, Parts
+from .remembered import Remembered
 
 #: Neighbouring results a thread of `depthwise`.
 COLUMNS = 4
@@ -36,6 +37,9 @@ class DepthwiseMap:
         counts = law.phase_counts()
         counts[-1] = -(-counts[-1] // COLUMNS)
         self.image_blocks = math.prod(counts)
+        chunk = CHUNK_BYTES // dtype.itemsize
+        self.vector = chunk if law.groups % chunk == 0 else 1
+        self._kernels = Remembered()
 
     @classmethod
     def applies(cls, geometry: ConvGeometry, dtype: np.dtype, *, transposed: bool) -> bool:
@@ -61,29 +65,32 @@ class DepthwiseMap:
 
     def run(self, device: Device, source: Any, packed: Packed, result: Any, parts: Parts) -> None:
         """Launch a kernel for as many images as one may have."""
-        law, channels = self.law, self.law.groups
-        vector = CHUNK_BYTES // self.dtype.itemsize
-        if channels % vector or not all(map(aligned, (source, packed.weights, result))):
-            vector = 1
-        kernel = device.kernel(
-            "depthwise",
-            ELEMENT=ELEMENTS[self.dtype.name],
-            PART=parts.element,
-            VECTOR=vector,
-            COLUMNS=COLUMNS,
-            WINDOW=self.window,
-            ADVANCE=self.advance,
+        whole = all(map(aligned, (source, packed.weights, result)))
+        vector = self.vector if whole else 1
+        kernel = self._kernels.get(
+            (device, vector, parts.element), lambda: self._kernel(device, vector, parts.element)
         )
-        of_image = self.image_blocks * (channels // vector)
+        of_image = self.image_blocks * (self.law.groups // vector)
         step = max(1, (MOST - 1) // of_image)
         for first in range(0, len(source), step):
             some, into, epilogue = source, result, parts.arguments
             if len(source) > step:
                 images = slice(first, first + step)
                 some, into, epilogue = source[images], result[images], parts.of(images)
-            grid = (-(-len(some) * of_image // self.THREADS), law.phases, 1)
+            grid = (-(-len(some) * of_image // self.THREADS), self.law.phases, 1)
             arguments = (some, packed.weights, into, *epilogue, self.struct, np.int32(len(some)))
             kernel(grid, self.THREADS, arguments, 0)
+
+    def _kernel(self, device: Device, vector: int, part: str) -> Kernel:
+        return device.kernel(
+            "depthwise",
+            ELEMENT=ELEMENTS[self.dtype.name],
+            PART=part,
+            VECTOR=vector,
+            COLUMNS=COLUMNS,
+            WINDOW=self.window,
+            ADVANCE=self.advance,
+        )
 
 
 class SeparableMap:
@@ -112,6 +119,8 @@ class SeparableMap:
         )
         self.lines = 4 if self._shared(4) <= self.MOST_SHARED else 1
         self.even = width % each == 0
+        self.shared = self._shared(self.lines)
+        self._launches = Remembered()
 
     def _shared(self, lines: int) -> int:
         """Return the bytes of shared memory: rows of sources, phases, channels."""
@@ -126,7 +135,7 @@ class SeparableMap:
             law.geometry.rank == 2
             and computed_in(self.dtype) == np.float32
             and self.taps <= self.MOST_TAPS
-            and self._shared(self.lines) <= self.MOST_SHARED
+            and self.shared <= self.MOST_SHARED
             and law.result[-1] * law.groups < MOST // 2
             and law.groups < 2**16
         )
@@ -145,21 +154,29 @@ class SeparableMap:
 
     def run(self, device: Device, source: Any, packed: Packed, result: Any, parts: Parts) -> None:
         """Launch one kernel."""
-        law = self.law
+        even = self.even and aligned(result)
+        kernel, grid, numbers = self._launches.get(
+            (device, len(source), even, parts.element),
+            lambda: self._launch(device, len(source), even, parts.element),
+        )
+        along_y, along_x = packed.weights
+        arguments = (source, along_y, along_x, result, *parts.arguments, *numbers)
+        kernel(grid, self.THREADS, arguments, self.shared)
+
+    def _launch(
+        self, device: Device, batch: int, even: bool, part: str
+    ) -> tuple[Kernel, tuple[int, int, int], tuple[Any, ...]]:
         kernel = device.kernel(
             "separable",
             ELEMENT=ELEMENTS[self.dtype.name],
-            PART=parts.element,
-            ALIGNED=int(self.even and aligned(result)),
+            PART=part,
+            ALIGNED=int(even),
             TAPS=self.taps,
             LINES=self.lines,
         )
-        rows = len(source) * law.result[1]
+        rows = batch * self.law.result[1]
         # Enough blocks for every multiprocessor to have its fill, and few enough for what a block
         # begins with to be worth it.
         full = -(-8 * device.multiprocessors // self.pieces)
         grid = (self.pieces, min(-(-rows // self.lines), full, MOST_GRID), 1)
-        along_y, along_x = packed.weights
-        numbers = (self.struct, np.int32(self.span), np.int32(rows))
-        arguments = (source, along_y, along_x, result, *parts.arguments, *numbers)
-        kernel(grid, self.THREADS, arguments, self._shared(self.lines))
+        return kernel, grid, (self.struct, np.int32(self.span), np.int32(rows))

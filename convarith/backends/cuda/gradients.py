@@ -12,7 +12,8 @@ from .device import Device
 from .law import ELEMENTS, MOST, Law
 from .layout import LayOut, aligned, blocks_of, simple, whole_chunks
 from .maps import PLAIN_THREADS
-from .parts import Packed, Remembered
+from .parts import Packed
+from .remembered import Remembered
 from .specialisations import GRADIENT_TILES
 
 #: Blocks that the sum over pixels is cut for: two for each multiprocessor of a large GPU. A number

@@ -9,6 +9,7 @@ import numpy as np
 
 from .device import Device
 from .law import CHUNK_BYTES, ELEMENTS
+from .remembered import Remembered
 
 LAYOUT = np.dtype(
     [
@@ -43,6 +44,8 @@ def whole_chunks(channels: int, itemsize: int) -> int:
 
 def simple(device: Device, array: Any, dtype: np.dtype) -> Any:
     """Return an array C-contiguous and of a dtype: itself, or a copy."""
+    if array.dtype == dtype and array.flags.c_contiguous and aligned(array):
+        return array
     itemsize = array.dtype.itemsize
     if address(array) % itemsize:  # no kernel can read it so, not even CuPy's own
         if not array.flags.c_contiguous:
@@ -83,6 +86,7 @@ class LayOut:
     ) -> None:
         self.dtype, self.shape = dtype, (*shape[:2], padded)
         self.constants = {"ELEMENT": ELEMENTS[dtype.name], "ROUND": int(round_tf32)}
+        self._kernels = Remembered()
         self.struct = np.array([(*shape[:2], padded, shape[2], *strides)], LAYOUT)
 
     def __call__(
@@ -95,7 +99,7 @@ class LayOut:
         """
         result = device.xp.empty((length, *self.shape), self.dtype) if keep else None
         entries = length * math.prod(self.shape)
-        kernel = device.kernel("lay_out", **self.constants)
+        kernel = self._kernels.get(device, lambda: device.kernel("lay_out", **self.constants))
         grid = (min(-(-entries // THREADS), 2**20), 1, 1)  # a thread may have several
         arguments = (array, result, careful, self.struct, np.int64(entries))
         kernel(grid, THREADS, arguments, 0)

@@ -11,7 +11,8 @@ from ...geometry import ConvGeometry
 from .device import Device, Kernel
 from .law import CHUNK_BYTES, ELEMENTS, MOST, MOST_GRID, Law
 from .layout import LayOut, aligned, blocks_of, simple, whole_chunks
-from .parts import Packed, Parts, Remembered
+from .parts import Packed, Parts
+from .remembered import Remembered
 from .specialisations import FEW, MAP_TILES, SEGMENT, UNCUT, MapTile
 
 PLAIN_THREADS = 256
@@ -202,6 +203,7 @@ class FewMap:
         table = law.taps * c * self.width
         self.shared = 4 * (table + self.THREADS * (n | 1))
         self.pieces = -(-law.result[-1] // self.THREADS)
+        self._launches = Remembered()
 
     @classmethod
     def applies(cls, geometry: ConvGeometry, dtype: np.dtype, *, transposed: bool) -> bool:
@@ -231,15 +233,19 @@ class FewMap:
 
     def run(self, device: Device, source: Any, packed: Packed, result: Any, parts: Parts) -> None:
         """Launch one kernel; a block makes the same piece of several rows."""
+        kernel, grid, numbers = self._launches.get(
+            (device, len(source), parts.element),
+            lambda: self._launch(device, len(source), parts.element),
+        )
+        arguments = (source, packed.weights, result, *parts.arguments, *numbers)
+        kernel(grid, self.THREADS, arguments, self.shared)
+
+    def _launch(self, device: Device, batch: int, part: str) -> tuple[Kernel, Any, Any]:
         law = self.law
         kernel = device.kernel(
-            "map_few",
-            ELEMENT=ELEMENTS[self.dtype.name],
-            PART=parts.element,
-            FILTERS=law.filters,
+            "map_few", ELEMENT=ELEMENTS[self.dtype.name], PART=part, FILTERS=law.filters
         )
-        rows = len(source) * law.result[0] * law.result[1]
+        rows = batch * law.result[0] * law.result[1]
         full = -(-24 * device.multiprocessors // (self.pieces * law.groups))
         grid = (self.pieces, min(rows, full, MOST_GRID), law.groups)
-        arguments = (source, packed.weights, result, *parts.arguments, self.struct, np.int32(rows))
-        kernel(grid, self.THREADS, arguments, self.shared)
+        return kernel, grid, (self.struct, np.int32(rows))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from .law import ELEMENTS
 from .layout import simple
 
 ACTIVATIONS = {None: np.int32(0), "relu": np.int32(1), "relu6": np.int32(2)}
-_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +35,9 @@ class Parts:
         scale, bias, residual, activation.
     """
 
-    def __init__(self, device: Device, epilogue: Epilogue, dtype: np.dtype) -> None:
+    def __init__(self, device: Device | None, epilogue: Epilogue, dtype: np.dtype) -> None:
         given = (epilogue.scale, epilogue.bias, epilogue.residual)
         activation = ACTIVATIONS[epilogue.activation]
-        if all(part is None for part in given):
-            self.element, self.arguments = ELEMENTS[dtype.name], (*given, activation)
-            return
         same = all(part is None or part.dtype == dtype for part in given)
         part_dtype = dtype if same else computed_in(dtype)
         self.element = ELEMENTS[part_dtype.name]
@@ -53,22 +48,3 @@ class Parts:
         """Return the arguments for some images of the batch."""
         scale, bias, residual, activation = self.arguments
         return scale, bias, residual if residual is None else residual[images], activation
-
-
-class Remembered:
-    """What a plan has worked out for the batches it met last: to do so takes longer than to launch.
-
-    Several threads may use one: computing an entry twice does no harm.
-    """
-
-    def __init__(self) -> None:
-        self._found: dict[Hashable, Any] = {}
-
-    def get(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """Return what `make` returned for `key`, or returns now."""
-        found = self._found.get(key)
-        if found is None:
-            if len(self._found) >= 64:
-                self._found.clear()
-            found = self._found[key] = make()
-        return found

@@ -12,7 +12,7 @@ from ...arrays import computed_in
 from ...geometry import ConvGeometry
 from ...namespace import on_host
 from .. import structure
-from ..protocol import Epilogue, Options, Product
+from ..protocol import PLAIN, Epilogue, Options, Product
 from . import device as devices
 from .channelwise import DepthwiseMap, SeparableMap
 from .gradients import PlainGradient, TiledGradient
@@ -93,6 +93,7 @@ class CudaPlan:
         }
         self.shape = shapes[product]
         self.entries = math.prod(self.shape)
+        self._plain = Parts(None, PLAIN, dtype)
 
     def __str__(self) -> str:
         return f"cuda: {self.inner}" + (f"; {self.why}" if self.why else "")
@@ -170,7 +171,8 @@ class CudaPlan:
         if self.gradient:
             self.inner.run(device, source, packed, result)
         else:
-            self.inner.run(device, source, packed, result, Parts(device, epilogue, self.dtype))
+            parts = self._plain if epilogue is PLAIN else Parts(device, epilogue, self.dtype)
+            self.inner.run(device, source, packed, result, parts)
         if out is None or in_place:
             return result
         out[...] = result
