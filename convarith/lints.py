@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from .arrays import numeric
+from .dlpack import any_library
 from .geometry import ConvGeometry
 from .memory import require_bytes
+from .namespace import on_host
 
 __all__ = ["Checkerboard", "checkerboard", "partition_of_unity"]
 
@@ -48,6 +50,7 @@ class Checkerboard:
         return f"{verdict if self.found else 'no checkerboard: kernel sums agree'}; {counts}"
 
 
+@any_library
 def checkerboard(geometry: ConvGeometry, kernel: Any = None) -> Checkerboard:
     """Find out whether a transposed convolution prints a checkerboard on a constant.
 
@@ -57,7 +60,8 @@ def checkerboard(geometry: ConvGeometry, kernel: Any = None) -> Checkerboard:
         Of the convolution or its transpose; the latter is looked at.
     kernel : ndarray, optional
         ``geometry.kernel_shape``, or ``kernel_size`` for one channel, real. Without it only
-        the overlap is judged, which training may or may not even out.
+        the overlap is judged, which training may or may not even out. One of CuPy's, or another
+        tensor on a CUDA device, is waited for and read: the verdict is the host's.
 
     Returns
     -------
@@ -92,6 +96,7 @@ def checkerboard(geometry: ConvGeometry, kernel: Any = None) -> Checkerboard:
     return Checkerboard(counts, sums, bool(found.any()))
 
 
+@any_library
 def partition_of_unity(geometry: ConvGeometry, kernel: Any) -> bool:
     """Tell whether the transpose maps constants to themselves, channel by channel.
 
@@ -136,7 +141,7 @@ def _sums(geometry: ConvGeometry, kernel: Any) -> tuple[np.ndarray, np.ndarray]:
 
     Integers are summed as integers, and agree or do not.
     """
-    kernel = numeric("kernel", kernel)
+    kernel = on_host(numeric("kernel", kernel))
     if kernel.shape == geometry.kernel_size and geometry.kernel_shape[-2:] == (1, 1):
         kernel = kernel[..., None, None]
     if kernel.shape != geometry.kernel_shape:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-
 _cupys: Any = ()  # the type of CuPy's arrays, once one may have shown up
 
 

@@ -319,6 +319,13 @@ class ConvOperator:
             result = call.run(plan, batch, core.kernel, PLAIN, None, packed=packed)
             return result.reshape(len(batch), self.shape[0]).T
 
+    def _with_result(self, dtype: np.dtype, x: np.ndarray) -> np.ndarray:
+        """Return ``W x`` for a batch in `dtype`, a half type that the kernel's is computed for."""
+        core, product = self._core, self._product
+        plan, packed = core.prepared(product, dtype)
+        call = core.call(product, dtype, len(x))
+        return call.run(plan, x, core.kernel, PLAIN, None, packed=packed)
+
     def norm(self, *, rtol: float = 1e-6) -> float:
         """Return the spectral norm, the largest singular value, of the map as it is.
 

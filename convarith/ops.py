@@ -113,8 +113,9 @@ def conv(
     underflow, where ``m`` counts the terms of a sum (kernel entries times ``c_in // groups``)
     and ``eps`` belongs to the dtype computed in; half types are rounded once more. Winograd's
     bound is as large in the mean but holds for the largest entry near by: see
-    `convarith.backends.cpu.winograd`. A tap in the padding contributes nothing, even where the
-    kernel holds an infinity.
+    `convarith.backends.cpu.winograd`. ``precision="tf32"`` rounds both operands to 11 bits first,
+    to the nearest, which adds ``2**-10 * (|W| |x|)``. A tap in the padding contributes nothing,
+    even where the kernel holds an infinity.
 
     The same arguments give the same bits on any number of threads, and, but for Winograd, as a
     tile or as part of the whole.

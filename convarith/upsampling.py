@@ -83,6 +83,9 @@ def upsample_bilinear(
         require_bytes(f"x as {computed}", x.size * computed.itemsize, beside=x)
     device = x.device.id if is_cupy(x) else None
     operator = _operator(image.shape[1:3], f, channels, computed, backend, device)
+    if half and border == "zero":  # what is computed in float32 need not lie in memory as such
+        result = operator._with_result(dtype, image)
+        return result[0, ..., 0] if bare else result
     result = operator(image.astype(computed, copy=False))
     if border == "edge":
         rows, columns = (_coverage(length, f, device) for length in image.shape[1:3])

@@ -5,6 +5,9 @@ torch, to the argument names, defaults, layouts and refusals; `tensorflow`, `ker
 `onnx` likewise. In each module ``geometry_of`` gives the `ConvGeometry` of a call's arguments,
 ``arguments`` the call's arguments for a geometry (or `Inexpressible`), and `translate` takes a
 layer from one to another. None of the frameworks is needed.
+
+Arrays are those that `convarith.conv` takes: NumPy's, CuPy's (of real numbers, up to three axes),
+and tensors of torch, JAX and others that speak DLPack, whose results are tensors again.
 """
 
 from . import jax, keras, onnx, tensorflow, torch

@@ -24,7 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from ..dlpack import any_library
 from ..geometry import ConvGeometry
+from ..namespace import namespace
 from ..padding import PADDING_WORDS, resolve_padding
 from ..validate import integer, is_sequence, one_of, per_axis, spatial_rank
 from .inexpressible import Inexpressible, Pairs, expressed, in_words

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dlpack import any_library
 from ..geometry import ConvGeometry
 from ..validate import integer, is_sequence, one_of, per_axis, spatial_rank
 from .inexpressible import Inexpressible, expressed

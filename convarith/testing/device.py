@@ -29,9 +29,12 @@ def missing() -> str | None:
         return "needs CuPy, which is not installed"
     runtime = importlib.import_module("cupy").cuda.runtime
     try:
-        return None if runtime.getDeviceCount() else "needs a CUDA device: there is none"
-    except runtime.CUDARuntimeError as error:
+        if not runtime.getDeviceCount():
+            return "needs a CUDA device: there is none"
+        importlib.import_module("convarith.backends.cuda.device").current()  # refuses old cards
+    except RuntimeError as error:  # CuPy's own is one
         return f"needs a CUDA device: {error}"
+    return None
 
 
 class Mirror:

@@ -118,7 +118,12 @@ def _refused(error: Exception) -> bool:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to a parser."""
     parser.add_argument("--minutes", type=_minutes, default=1.0, metavar="M", help="default: 1")
-    parser.add_argument("--backend", help="default: the one that NumPy arrays go to")
+    parser.add_argument(
+        "--backend",
+        metavar="NAME",
+        help=f"{', '.join(backends.BACKENDS)} (on a GPU, with CuPy); default: the one that NumPy "
+        "arrays go to",
+    )
     parser.add_argument("--seed", type=_seed, metavar="N", help="default: a random one")
     parser.add_argument("--product", choices=PRODUCTS, help="default: all three")
     parser.add_argument("--algorithm", choices=ALGORITHMS[1:], help="default: as by itself")

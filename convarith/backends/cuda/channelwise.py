@@ -16,9 +16,6 @@ from .layout import aligned, simple
 from .parts import Packed, Parts
 from .remembered import Remembered
 
-#: Neighbouring results a thread of `depthwise`.
-COLUMNS = 4
-
 
 class DepthwiseMap:
     """Every channel by itself, bound by memory."""
@@ -30,12 +27,14 @@ class DepthwiseMap:
         self.dtype = dtype
         self.struct = law.map_struct(1, 1)
         last = law.axes[-1]
-        span = (COLUMNS - 1) * last["stride"] + last["taps"]
+        #: Neighbouring results of a thread, which has eight channels of each in a half type.
+        self.columns = 4 if dtype.itemsize >= 4 else 2
+        span = (self.columns - 1) * last["stride"] + last["taps"]
         plain = not transposed and last["dilation"] == 1 and last["taps"] > 1
-        self.window = last["taps"] if plain and span <= 10 else 0
+        self.window = last["taps"] if plain and span <= 9 else 0
         self.advance = last["stride"] if self.window else 1
         counts = law.phase_counts()
-        counts[-1] = -(-counts[-1] // COLUMNS)
+        counts[-1] = -(-counts[-1] // self.columns)
         self.image_blocks = math.prod(counts)
         chunk = CHUNK_BYTES // dtype.itemsize
         self.vector = chunk if law.groups % chunk == 0 else 1
@@ -87,7 +86,7 @@ class DepthwiseMap:
             ELEMENT=ELEMENTS[self.dtype.name],
             PART=part,
             VECTOR=vector,
-            COLUMNS=COLUMNS,
+            COLUMNS=self.columns,
             WINDOW=self.window,
             ADVANCE=self.advance,
         )
@@ -97,8 +96,9 @@ class SeparableMap:
     """Every channel by itself, its kernel rows times columns: along y, then along x."""
 
     THREADS = 256
-    #: Taps that a result may have along x: what each thread keeps in registers.
-    MOST_TAPS = 4
+    #: Taps that a result may have along an axis, and entries of a row of sources that a thread
+    #: may read: what it keeps in registers.
+    MOST_TAPS, MOST_SOURCES = 4, 8
     MOST_SHARED = 40 << 10
 
     def __init__(self, geometry: ConvGeometry, dtype: np.dtype, *, transposed: bool) -> None:
@@ -106,9 +106,10 @@ class SeparableMap:
         self.dtype = dtype
         self.struct = law.map_struct(1, 1)
         last, channels = law.axes[-1], law.groups
-        self.taps = -(-last["taps"] // (last["stride"] // last["common"]))
-        if not transposed:
-            self.taps = last["taps"]
+        self.taps_y, self.taps_x = (
+            -(-axis["taps"] // (axis["stride"] // axis["common"])) if transposed else axis["taps"]
+            for axis in law.axes[1:]
+        )
         each = CHUNK_BYTES // dtype.itemsize
         width = law.result[-1] * channels
         self.pieces = -(-width // (self.THREADS * each))
@@ -117,16 +118,16 @@ class SeparableMap:
         self.span = (
             (columns + reach) // stride + 4 if transposed else (columns - 1) * stride + reach + 1
         )
+        self.sources = -(-self.span * channels // self.THREADS)
         self.lines = 4 if self._shared(4) <= self.MOST_SHARED else 1
         self.even = width % each == 0
         self.shared = self._shared(self.lines)
         self._launches = Remembered()
 
     def _shared(self, lines: int) -> int:
-        """Return the bytes of shared memory: rows of sources, phases, channels."""
-        entries = self.span * self.law.groups
-        rows = -(-lines * (entries + 1) // 4) * 16
-        return rows + 16 * self.law.axes[-1]["phases"] + 2 * entries
+        """Return the bytes of shared memory: rows of sources, and phases."""
+        rows = -(-lines * (self.span * self.law.groups + 1) // 4) * 16
+        return rows + 16 * self.law.axes[-1]["phases"]
 
     def applies(self) -> bool:
         """Whether a thread's registers and a block's shared memory hold what they must."""
@@ -134,10 +135,10 @@ class SeparableMap:
         return (
             law.geometry.rank == 2
             and computed_in(self.dtype) == np.float32
-            and self.taps <= self.MOST_TAPS
+            and max(self.taps_x, self.taps_y) <= self.MOST_TAPS
+            and self.sources <= self.MOST_SOURCES
             and self.shared <= self.MOST_SHARED
             and law.result[-1] * law.groups < MOST // 2
-            and law.groups < 2**16
         )
 
     def __str__(self) -> str:
@@ -171,7 +172,9 @@ class SeparableMap:
             ELEMENT=ELEMENTS[self.dtype.name],
             PART=part,
             ALIGNED=int(even),
-            TAPS=self.taps,
+            TAPS_X=self.taps_x,
+            TAPS_Y=self.taps_y,
+            SOURCES=self.sources,
             LINES=self.lines,
         )
         rows = batch * self.law.result[1]

@@ -10,7 +10,7 @@ struct alignas(VECTOR * sizeof(ELEMENT)) Vector {
 };
 
 // source (n, *spatial, channels), weights (*k, channels); blockIdx.y is the phase.
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 4)
 depthwise(const ELEMENT* __restrict__ source, const ELEMENT* __restrict__ weights,
           ELEMENT* __restrict__ result, const PART* __restrict__ scale,
           const PART* __restrict__ bias, const PART* residual, int activation, Map map, int batch) {

@@ -17,25 +17,25 @@ gradient_plain(const ELEMENT* __restrict__ x, const ELEMENT* __restrict__ g,
   const int filter = (int)(at - rest * width), group = filter / of.filters;
   const int c = (int)(rest % (unsigned)of.channels);
   rest /= (unsigned)of.channels;
-  const int k2 = (int)(rest % (unsigned)a2.taps);
-  rest /= (unsigned)a2.taps;
-  const int k1 = (int)(rest % (unsigned)a1.taps), k0 = (int)(rest / (unsigned)a1.taps);
+  const Index k2 = (Index)(rest % (u64)a2.taps);
+  rest /= (u64)a2.taps;
+  const Index k1 = (Index)(rest % (u64)a1.taps), k0 = (Index)(rest / (u64)a1.taps);
   const int pitch = of.groups * of.channels;
   Computed<ELEMENT>::type sum = 0;
   for (int image = 0; image < batch; ++image)
-    for (int o0 = 0; o0 < a0.result; ++o0) {
-      const int i0 = o0 * a0.stride + k0 * a0.dilation - a0.low;
+    for (Index o0 = 0; o0 < a0.result; ++o0) {
+      const Index i0 = o0 * a0.stride + k0 * a0.dilation - a0.low;
       if (i0 < 0 || i0 >= a0.source) continue;
-      for (int o1 = 0; o1 < a1.result; ++o1) {
-        const int i1 = o1 * a1.stride + k1 * a1.dilation - a1.low;
+      for (Index o1 = 0; o1 < a1.result; ++o1) {
+        const Index i1 = o1 * a1.stride + k1 * a1.dilation - a1.low;
         if (i1 < 0 || i1 >= a1.source) continue;
         const ELEMENT* row =
             x + (((u64)image * a0.source + i0) * a1.source + i1) * a2.source * pitch +
             group * of.channels + c;
         const ELEMENT* d =
             g + (((u64)image * a0.result + o0) * a1.result + o1) * a2.result * width + filter;
-        for (int o2 = 0; o2 < a2.result; ++o2) {
-          const int i2 = o2 * a2.stride + k2 * a2.dilation - a2.low;
+        for (Index o2 = 0; o2 < a2.result; ++o2) {
+          const Index i2 = o2 * a2.stride + k2 * a2.dilation - a2.low;
           if (i2 >= 0 && i2 < a2.source)
             sum = multiply_add(wide(row[(u64)i2 * pitch]), wide(d[(u64)o2 * width]), sum);
         }

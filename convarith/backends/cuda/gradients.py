@@ -30,7 +30,6 @@ class PlainGradient:
     def __init__(self, geometry: ConvGeometry, dtype: np.dtype) -> None:
         self.law = Law(geometry, transposed=False)
         self.dtype = dtype
-        self.struct = self.law.gradient_struct(self.law.channels, self.law.filters)
 
     def __str__(self) -> str:
         return "gradient_plain, one entry a thread"
@@ -45,8 +44,11 @@ class PlainGradient:
 
     def run(self, device: Device, x: Any, packed: Packed, result: Any) -> None:
         """Launch one kernel."""
-        kernel = device.kernel("gradient_plain", ELEMENT=ELEMENTS[self.dtype.name])
-        arguments = (x, packed.weights, result, self.struct, np.int32(len(x)))
+        constants = {"WIDE": 1} if self.law.wide else {}
+        element = ELEMENTS[self.dtype.name]
+        kernel = device.kernel("gradient_plain", ELEMENT=element, **constants)
+        struct = self.law.gradient_struct(self.law.channels, self.law.filters)
+        arguments = (x, packed.weights, result, struct, np.int32(len(x)))
         grid = blocks_of(result.size, PLAIN_THREADS)
         kernel(grid, PLAIN_THREADS, (*arguments, np.uint64(result.size)), 0)
 

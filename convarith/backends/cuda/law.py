@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -31,24 +30,24 @@ _AXIS_FIELDS = (
     *("source", "result", "taps", "stride", "dilation", "low"),
     *("phases", "common", "inverse"),
 )
-AXIS = np.dtype([(name, _INT) for name in _AXIS_FIELDS])
-MAP = np.dtype(
-    [
-        ("axes", AXIS, 3),
-        *((name, _INT) for name in ("transposed", "groups", "source_channels")),
-        *((name, _INT) for name in ("result_channels", "padded_channels", "chunks")),
-        ("row", np.int64),
-    ],
-    align=True,
+_MAP_FIELDS = (
+    *("transposed", "groups", "source_channels"),
+    *("result_channels", "padded_channels", "chunks"),
 )
-GRADIENT = np.dtype(
-    [
-        ("axes", AXIS, 3),
-        *((name, _INT) for name in ("groups", "channels", "filters")),
-        *((name, _INT) for name in ("padded_channels", "padded_filters")),
-    ],
-    align=True,
-)
+_GRADIENT_FIELDS = ("groups", "channels", "filters", "padded_channels", "padded_filters")
+
+
+def _structs(index: type) -> tuple[np.dtype, np.dtype, np.dtype]:
+    """Return Axis, Map and Gradient for coordinates of a type."""
+    axis = np.dtype([(name, index) for name in _AXIS_FIELDS])
+    axes = ("axes", axis, 3)
+    numbers = [(name, _INT) for name in _MAP_FIELDS]
+    of_map = np.dtype([axes, *numbers, ("row", np.int64)], align=True)
+    of_gradient = np.dtype([axes, *((name, _INT) for name in _GRADIENT_FIELDS)], align=True)
+    return axis, of_map, of_gradient
+
+
+_STRUCTS = {False: _structs(np.int32), True: _structs(np.int64)}
 
 
 class Law:
@@ -80,10 +79,8 @@ class Law:
         self.phases = math.prod(axis["phases"] for axis in self.axes)
         #: Of the kernels' loops: the leading axis is 1 long where it can be.
         self.rank = 3 if geometry.rank == 3 else 2
-
-    def axes_struct(self) -> np.ndarray:
-        """Return the three axes."""
-        return np.array([tuple(axis[name] for name in _AXIS_FIELDS) for axis in self.axes], AXIS)
+        #: Whether coordinates need 64 bits.
+        self.wide = not within_reach(geometry)
 
     def reads_padding(self) -> bool:
         """Whether a tap may lie outside of what is read."""
@@ -109,32 +106,23 @@ class Law:
 
     def map_struct(self, padded: int, chunk: int) -> np.ndarray:
         """Return the struct `Map` for `padded` channels of a group as they lie in memory."""
-        struct = np.zeros(1, MAP)
-        struct["axes"] = self.axes_struct()
-        values: dict[str, Any] = {
-            "transposed": self.transposed,
-            "groups": self.groups,
-            "source_channels": self.channels,
-            "result_channels": self.filters,
-            "padded_channels": padded,
-            "chunks": padded // chunk,
-            "row": self.taps * padded,
-        }
-        for name, value in values.items():
-            struct[name] = value
-        return struct
+        values = (
+            *(self.transposed, self.groups, self.channels, self.filters),
+            *(padded, padded // chunk, self.taps * padded),
+        )
+        return self._struct(1, (*_MAP_FIELDS, "row"), values)
 
     def gradient_struct(self, padded_channels: int, padded_filters: int) -> np.ndarray:
         """Return the struct `Gradient`."""
-        struct = np.zeros(1, GRADIENT)
-        struct["axes"] = self.axes_struct()
-        for name, value in (
-            ("groups", self.groups),
-            ("channels", self.channels),
-            ("filters", self.filters),
-            ("padded_channels", padded_channels),
-            ("padded_filters", padded_filters),
-        ):
+        values = (self.groups, self.channels, self.filters, padded_channels, padded_filters)
+        return self._struct(2, _GRADIENT_FIELDS, values)
+
+    def _struct(self, which: int, names: tuple[str, ...], values: tuple[int, ...]) -> np.ndarray:
+        structs = _STRUCTS[self.wide]
+        struct = np.zeros(1, structs[which])
+        axes = [tuple(axis[name] for name in _AXIS_FIELDS) for axis in self.axes]
+        struct["axes"] = np.array(axes, structs[0])
+        for name, value in zip(names, values, strict=True):
             struct[name] = value
         return struct
 
@@ -157,13 +145,9 @@ def _axis(axis: Axis, transposed: bool) -> dict[str, int]:
 
 
 def within_reach(geometry: ConvGeometry) -> bool:
-    """Whether the kernels' 32-bit coordinates reach all of a geometry."""
-    if geometry.rank > 3 or 0 in (*geometry.input_size, *geometry.output_size):
-        return False
-    if max(geometry.in_channels, geometry.out_channels) >= MOST_COORDINATE:
-        return False
+    """Whether 32-bit coordinates reach all of a geometry."""
     return all(
         abs(number) < MOST_COORDINATE
         for axis in geometry.axes
-        for number in (*axis, axis.effective_kernel)
+        for number in (*axis, axis.output, axis.effective_kernel)
     )

@@ -168,18 +168,43 @@ DEV float sum_plainly(const Map& map, const Tile& tile, const Row& row, const EL
   return sum;
 }
 
-// Finishes a tile of sums in shared memory and writes it, a warp a row of channels at a time.
+// Four neighbouring results, written at once.
+struct alignas(4 * sizeof(ELEMENT)) Four {
+  ELEMENT of[4];
+};
+
+// Finishes a tile of sums in shared memory and writes it, four channels a thread: at once where the
+// channels of a group are a multiple of four and the results begin at one.
 DEV void store_tile(const Map& map, const Tile& t, const Row* rows, const float* sums,
                     ELEMENT* result, const Finish& finish, float* parts, long long entries) {
+  constexpr int A_ROW = TILE_N / 4;
+#if SEGMENTS != 2
+  const bool fours =
+      map.result_channels % 4 == 0 && (unsigned long long)result % sizeof(Four) == 0;
+#endif
   const int columns = min(TILE_N, map.result_channels - t.n0), last = min(TILE_M, t.pixels - t.m0);
   const int first = t.group * map.result_channels + t.n0;
-  for (int row = threadIdx.x >> 5; row < last; row += THREADS / 32) {
-    const long long at = (long long)rows[row].result * (map.groups * map.result_channels) + first;
-    for (int n = threadIdx.x & 31; n < columns; n += 32)
+  for (int i = threadIdx.x; i < last * A_ROW; i += THREADS) {
+    const int row = i / A_ROW, n = i % A_ROW * 4;
+    const float4 sum = *(const float4*)(sums + row * PITCH + n);
+    const float four[4] = {sum.x, sum.y, sum.z, sum.w};
+    const long long at =
+        (long long)rows[row].result * (map.groups * map.result_channels) + first + n;
 #if SEGMENTS == 2
-      parts[t.segment * entries + at + n] = sums[row * PITCH + n];
+#pragma unroll
+    for (int e = 0; e < 4; ++e)
+      if (n + e < columns) parts[t.segment * entries + at + e] = four[e];
 #else
-      result[at + n] = finish(sums[row * PITCH + n], first + n, at + n);
+    if (fours && n < columns) {
+      Four out;
+#pragma unroll
+      for (int e = 0; e < 4; ++e) out.of[e] = finish(four[e], first + n + e, at + e);
+      *(Four*)(result + at) = out;
+    } else {
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        if (n + e < columns) result[at + e] = finish(four[e], first + n + e, at + e);
+    }
 #endif
   }
 }

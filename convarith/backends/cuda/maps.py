@@ -24,7 +24,6 @@ class PlainMap:
     def __init__(self, geometry: ConvGeometry, dtype: np.dtype, *, transposed: bool) -> None:
         self.law = Law(geometry, transposed=transposed)
         self.dtype = dtype
-        self.struct = self.law.map_struct(self.law.channels, 1)
 
     def __str__(self) -> str:
         return "map_plain, one result a thread"
@@ -39,9 +38,12 @@ class PlainMap:
 
     def run(self, device: Device, source: Any, packed: Packed, result: Any, parts: Parts) -> None:
         """Launch one kernel."""
-        kernel = device.kernel("map_plain", ELEMENT=ELEMENTS[self.dtype.name], PART=parts.element)
+        constants = {"WIDE": 1} if self.law.wide else {}
+        element = ELEMENTS[self.dtype.name]
+        kernel = device.kernel("map_plain", ELEMENT=element, PART=parts.element, **constants)
         entries = result.size
-        arguments = (source, packed.weights, result, *parts.arguments, self.struct)
+        struct = self.law.map_struct(self.law.channels, 1)
+        arguments = (source, packed.weights, result, *parts.arguments, struct)
         grid = blocks_of(entries, PLAIN_THREADS)
         kernel(grid, PLAIN_THREADS, (*arguments, np.uint64(entries)), 0)
 

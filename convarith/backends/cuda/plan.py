@@ -16,7 +16,7 @@ from ..protocol import PLAIN, Epilogue, Options, Product
 from . import device as devices
 from .channelwise import DepthwiseMap, SeparableMap
 from .gradients import PlainGradient, TiledGradient
-from .law import ELEMENTS, within_reach
+from .law import ELEMENTS, MOST_COORDINATE, within_reach
 from .layout import simple
 from .maps import FewMap, PlainMap, TiledMap
 from .parts import Packed, Parts
@@ -33,7 +33,9 @@ def plan(
         raise ValueError("algorithm: expected None or 'direct' on CUDA, got 'winograd'")
     if options.precision == "tf32" and dtype != np.float32:
         raise ValueError(f"precision: expected 'float32' for results of {dtype}, got 'tf32'")
-    if dtype.name not in ELEMENTS or not within_reach(geometry):
+    empty = 0 in (*geometry.input_size, *geometry.output_size)
+    channels = max(geometry.in_channels, geometry.out_channels)
+    if dtype.name not in ELEMENTS or geometry.rank > 3 or empty or channels >= MOST_COORDINATE:
         return None
     inner = _chosen(product, geometry, dtype, options)
     return CudaPlan(product, geometry, dtype, inner, structured=options.algorithm is None)
@@ -43,11 +45,14 @@ def _chosen(product: Product, geometry: ConvGeometry, dtype: np.dtype, options: 
     """Return the first kernel that applies: the order of this function is the preference."""
     tensor_cores = dtype.name in HALVES or options.precision == "tf32"
     tiled = dtype == np.float32 or tensor_cores
+    plain_only = not within_reach(geometry)
     if product == "kernel_gradient":
-        if tiled and TiledGradient.applies(geometry, dtype):
+        if tiled and not plain_only and TiledGradient.applies(geometry, dtype):
             return TiledGradient(geometry, dtype, tensor_cores=tensor_cores)
         return PlainGradient(geometry, dtype)
     transposed = product == "transpose"
+    if plain_only:
+        return PlainMap(geometry, dtype, transposed=transposed)
     if DepthwiseMap.applies(geometry, dtype, transposed=transposed):
         return DepthwiseMap(geometry, dtype, transposed=transposed)
     if tiled and FewMap.applies(geometry, dtype, transposed=transposed):
@@ -96,7 +101,7 @@ class CudaPlan:
         self._plain = Parts(None, PLAIN, dtype)
 
     def __str__(self) -> str:
-        return f"cuda: {self.inner}" + (f"; {self.why}" if self.why else "")
+        return f"cuda: direct, {self.inner}" + (f"; {self.why}" if self.why else "")
 
     def specialised(self, operand: Any, *, reused: bool) -> CudaPlan:
         """Return the plan for a kernel that is diagonal, or rows times columns.
@@ -106,7 +111,7 @@ class CudaPlan:
         if not (self.structured and reused) or self.gradient:
             return self
         g, floating = self.geometry, computed_in(self.dtype).kind == "f"
-        if g.rank != 2 or not floating or not _may_be_diagonal(g):
+        if g.rank != 2 or not floating or not _may_be_diagonal(g) or not within_reach(g):
             return self
         weights = _weights(operand, g.groups)
         if weights is None:

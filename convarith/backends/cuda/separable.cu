@@ -12,15 +12,17 @@ constexpr int THREADS = 256, EACH = 16 / sizeof(ELEMENT);  // neighbouring resul
 struct Phase {
   int first, taps, origin, unused;
 };
+// A row of results: for each tap along y its entry of the kernel, and where the row of sources that
+// it reads begins; -1 where there is none.
 struct Line {
-  Walk w;
-  int j, image;
+  long long from[TAPS_Y];
+  int k[TAPS_Y];
 };
 
-// source (n, h, w, channels); along_y (kh, channels), along_x (kw, channels), all finite. TAPS is the
-// most of a phase along x. blockIdx: x is the piece of THREADS*EACH entries of a row of results, y the
-// first LINES of its `rows` (of all images). `span`: sources that a piece can read along x. ALIGNED:
-// rows of results begin at multiples of 16 bytes.
+// source (n, h, w, channels); along_y (kh, channels), along_x (kw, channels), all finite. TAPS_X
+// and TAPS_Y are the most of a phase. blockIdx: x is the piece of THREADS*EACH entries of a row of results, y the
+// first LINES of its `rows` (of all images). `span`: sources that a piece can read along x, SOURCES*THREADS
+// entries at most. ALIGNED: rows of results begin at multiples of 16 bytes.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 separable(const ELEMENT* __restrict__ source, const float* __restrict__ along_y,
           const float* __restrict__ along_x, ELEMENT* __restrict__ result,
@@ -34,7 +36,6 @@ separable(const ELEMENT* __restrict__ source, const float* __restrict__ along_y,
   const int pitch = entries + 1;  // of a row of sources; its last entry is 0
   float* row = (float*)shared;
   Phase* phases = (Phase*)(row + (LINES * pitch + 3) / 4 * 4);
-  unsigned short* channel_of = (unsigned short*)(phases + ax.phases);
   const int step = map.transposed ? ax.stride : 1, advance = map.transposed ? 1 : ax.stride;
   const int every = map.transposed ? ax.stride / ax.common : 1;
   const int turn = map.transposed ? -(ax.dilation / ax.common) : ax.dilation;
@@ -46,13 +47,12 @@ separable(const ELEMENT* __restrict__ source, const float* __restrict__ along_y,
     const Walk w = walk(ax, i, map.transposed);
     phases[i] = {w.first, w.taps, w.origin - low, 0};
   }
-  for (int i = threadIdx.x; i < entries; i += THREADS) channel_of[i] = i % channels;
   if (threadIdx.x < LINES) row[threadIdx.x * pitch + entries] = 0;
   __syncthreads();
   // This thread's results: where in a row of sources each tap reads, and its weight. A tap that is
   // not there weighs 0 and reads the 0.
-  int at[EACH][TAPS], channel[EACH];
-  float weights[EACH][TAPS];
+  int at[EACH][TAPS_X], channel[EACH];
+  float weights[EACH][TAPS_X];
 #pragma unroll
   for (int e = 0; e < EACH; ++e) {
     const int i = begin + (ALIGNED ? threadIdx.x * EACH + e : threadIdx.x + THREADS * e);
@@ -60,39 +60,58 @@ separable(const ELEMENT* __restrict__ source, const float* __restrict__ along_y,
     const Phase p = phases[i < width ? ix - j * step : 0];
     channel[e] = c;
 #pragma unroll
-    for (int t = 0; t < TAPS; ++t) {
+    for (int t = 0; t < TAPS_X; ++t) {
       const bool there = i < width && t < p.taps;
       at[e][t] = there ? (p.origin + advance * j + turn * t) * channels + c : entries;
       weights[e][t] = there ? along_x[(p.first + every * t) * channels + c] : 0;
     }
   }
+  // What this thread reads of every row of sources; outside, -1.
+  int source_of[SOURCES], source_channel[SOURCES];
+#pragma unroll
+  for (int m = 0; m < SOURCES; ++m) {
+    const int i = threadIdx.x + m * THREADS, sx = low + i / channels;
+    source_channel[m] = i % channels;
+    source_of[m] = i < entries && (unsigned)sx < (unsigned)ax.source
+                       ? sx * channels + source_channel[m]
+                       : -1;
+  }
   const Finish finish = {scale, bias, residual, activation};
   for (int first = blockIdx.y * LINES; first < rows; first += gridDim.y * LINES) {
     if (threadIdx.x < LINES && first + threadIdx.x < rows) {
       Line& line = lines[threadIdx.x];
-      const int number = first + threadIdx.x, iy = number % ay.result;
-      line.image = number / ay.result;
-      line.j = map.transposed ? iy / ay.stride : iy;
-      line.w = walk(ay, map.transposed ? iy % ay.stride : 0, map.transposed);
+      const int number = first + threadIdx.x, image = number / ay.result;
+      const int iy = number - image * ay.result, j = map.transposed ? iy / ay.stride : iy;
+      const Walk w = walk(ay, map.transposed ? iy - j * ay.stride : 0, map.transposed);
+#pragma unroll
+      for (int t = 0; t < TAPS_Y; ++t) {
+        const int sy = w.origin + w.advance * j + w.turn * t;
+        const bool there = t < w.taps && (unsigned)sy < (unsigned)ay.source;
+        line.from[t] = there ? ((long long)image * ay.source + sy) * ax.source * channels : -1;
+        line.k[t] = there ? (w.first + w.every * t) * channels : 0;
+      }
     }
     __syncthreads();  // and the rows of sources before these have been read
     const int some = min(LINES, rows - first);
-    for (int l = 0; l < some; ++l) {
-      const Line& line = lines[l];
-      const int origin = line.w.origin + line.w.advance * line.j;
-      for (int i = threadIdx.x; i < entries; i += THREADS) {
-        const int c = channel_of[i];
-        const long long from = (long long)low * channels + i;
+#pragma unroll
+    for (int l = 0; l < LINES; ++l) {
+      if (l >= some) break;
+      float x[SOURCES][TAPS_Y];
+#pragma unroll
+      for (int t = 0; t < TAPS_Y; ++t) {
+        const long long from = lines[l].from[t];
+#pragma unroll
+        for (int m = 0; m < SOURCES; ++m)
+          x[m][t] = from >= 0 && source_of[m] >= 0 ? wide(source[from + source_of[m]]) : 0;
+      }
+#pragma unroll
+      for (int m = 0; m < SOURCES; ++m) {
         float sum = 0;
-        if (from >= 0 && from < (long long)ax.source * channels)
-          for (int t = 0; t < line.w.taps; ++t) {
-            const int sy = origin + line.w.turn * t;
-            if ((unsigned)sy < (unsigned)ay.source)
-              sum = __fmaf_rn(
-                  wide(source[((long long)line.image * ay.source + sy) * ax.source * channels + from]),
-                  along_y[(line.w.first + line.w.every * t) * channels + c], sum);
-          }
-        row[l * pitch + i] = sum;
+#pragma unroll
+        for (int t = 0; t < TAPS_Y; ++t)
+          if (lines[l].from[t] >= 0)
+            sum = __fmaf_rn(x[m][t], along_y[lines[l].k[t] + source_channel[m]], sum);
+        if (threadIdx.x + m * THREADS < entries) row[l * pitch + threadIdx.x + m * THREADS] = sum;
       }
     }
     __syncthreads();
@@ -105,7 +124,7 @@ separable(const ELEMENT* __restrict__ source, const float* __restrict__ along_y,
         const int i = begin + (ALIGNED ? threadIdx.x * EACH + e : threadIdx.x + THREADS * e);
         float sum = 0;
 #pragma unroll
-        for (int t = 0; t < TAPS; ++t) sum = __fmaf_rn(x[at[e][t]], weights[e][t], sum);
+        for (int t = 0; t < TAPS_X; ++t) sum = __fmaf_rn(x[at[e][t]], weights[e][t], sum);
         if (ALIGNED) {
           if (i < width) out[e] = finish(sum, channel[e], start + i);
         } else if (i < width) {

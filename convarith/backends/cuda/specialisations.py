@@ -53,8 +53,7 @@ class MapTile(NamedTuple):
 #: Largest first. The efficiency is of a multiprocessor full of such blocks, about.
 MAP_TILES = {
     "map_ffma": (
-        MapTile(128, 128, 256, 8, 8, 2, 1.0),
-        MapTile(128, 64, 128, 8, 8, 3, 0.95),
+        MapTile(128, 64, 128, 8, 8, 3, 1.0),  # 128 x 128 would spill, at 128 registers
         MapTile(64, 64, 128, 8, 4, 4, 0.85),
         MapTile(64, 32, 64, 8, 4, 6, 0.7),
         MapTile(32, 32, 64, 4, 4, 8, 0.55),
@@ -123,6 +122,8 @@ def _shipped() -> list[Specialisation]:
         parts = {"ELEMENT": element, "PART": element}
         found.append(Specialisation("map_plain", parts, spills=_DIVISION))
         found.append(Specialisation("gradient_plain", {"ELEMENT": element}))
+    wide = {"ELEMENT": "u8", "PART": "u8", "WIDE": 1}
+    found.append(Specialisation("map_plain", wide, spills=_DIVISION))
     for rank in (2, 3):
         for name, element in (
             ("map_ffma", "f32"),
@@ -132,7 +133,7 @@ def _shipped() -> list[Specialisation]:
         ):
             product = {"FFMA": 64} if name == "map_ffma" else {"HMMA": 8, "LDSM": 4}
             for tile in MAP_TILES[name]:
-                for segments in (0, 1, 2):
+                for segments in (0, 1, 2) if rank == 2 and element != "f16" else (0,):
                     constants = {
                         **tile.constants(segments),
                         "ELEMENT": element,
@@ -157,12 +158,15 @@ def _shipped() -> list[Specialisation]:
         found.append(Specialisation("sum_parts", parts))
         wide = {"LDG.E.128": 2, "STG.E.128": 1}
         for window, advance in ((0, 1), (3, 1), (3, 2), (5, 1)):
-            constants = {"VECTOR": vector, "COLUMNS": 4, "WINDOW": window, "ADVANCE": advance}
+            columns = 4 if vector == 4 else 2
+            constants = {"VECTOR": vector, "COLUMNS": columns, "WINDOW": window, "ADVANCE": advance}
             found.append(Specialisation("depthwise", {**parts, **constants}, wide))
         for aligned in (0, 1):
             claimed = {"STG.E.128": 1} if aligned else {}
-            constants = {**parts, "ALIGNED": aligned, "TAPS": 2, "LINES": 4}
-            found.append(Specialisation("separable", constants, claimed))
+            for sources in (1, 3):
+                taps = {"TAPS_X": 2, "TAPS_Y": 2, "SOURCES": sources, "LINES": 4}
+                constants = {**parts, "ALIGNED": aligned, **taps}
+                found.append(Specialisation("separable", constants, claimed))
         for filters in (1, 3, 21, FEW):
             found.append(Specialisation("map_few", {**parts, "FILTERS": filters}, {"LDS.128": 1}))
         found.append(

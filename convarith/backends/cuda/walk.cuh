@@ -2,34 +2,41 @@
 #pragma once
 #include "ptx80.cuh"
 
+// Coordinates; of 64 bits for axes that 32 do not reach, which map_plain and gradient_plain take.
+#ifdef WIDE
+typedef long long Index;
+#else
+typedef int Index;
+#endif
+
 // One axis of a geometry. `source` and `result` are the lengths of what is read and what is made:
 // input and output for the forward product, output and input for the transpose.
 struct Axis {
-  int source, result, taps, stride, dilation, low;
-  int phases;            // kinds of results: 1 forward, min(stride, result) for the transpose
-  int common, inverse;   // gcd(stride, dilation); (dilation/common)^-1 mod stride/common
+  Index source, result, taps, stride, dilation, low;
+  Index phases;          // kinds of results: 1 forward, min(stride, result) for the transpose
+  Index common, inverse; // gcd(stride, dilation); (dilation/common)^-1 mod stride/common
 };
 
 // Results start + step*j for j < count have the same taps t < of; they are kernel entries
 // first + every*t and read source entries origin + advance*j + turn*t, zero outside [0, source).
 struct Walk {
-  int count, start, step, origin, advance, turn, taps, first, every;
+  Index count, start, step, origin, advance, turn, taps, first, every;
 };
 
 // The transpose is gathered: result i takes the taps with k*dilation = i + low (mod stride), which
 // are an arithmetic progression in k, the same for every i of a phase i mod stride; the sources
 // they read, o = (i + low - k*dilation)/stride, lie dilation*every/stride apart.
-DEV Walk walk(const Axis& a, int phase, bool transposed) {
+DEV Walk walk(const Axis& a, Index phase, bool transposed) {
   if (!transposed) return {a.result, 0, 1, -a.low, a.stride, a.dilation, a.taps, 0, 1};
   Walk w = {(a.result - phase + a.stride - 1) / a.stride, phase, a.stride, 0, 1, 0, 0, 0, 1};
-  int residue = (phase + a.low) % a.stride;
+  Index residue = (phase + a.low) % a.stride;
   if (residue < 0) residue += a.stride;
   if (residue % a.common) return w;
   w.every = a.stride / a.common;
-  w.first = (int)((long long)(residue / a.common) * a.inverse % w.every);
+  w.first = (Index)((long long)(residue / a.common) * a.inverse % w.every);
   if (w.first >= a.taps) return w;
   w.taps = (a.taps - w.first + w.every - 1) / w.every;
-  w.origin = (int)((phase + a.low - (long long)w.first * a.dilation) / a.stride);
+  w.origin = (Index)((phase + a.low - (long long)w.first * a.dilation) / a.stride);
   w.turn = -(a.dilation / a.common);
   return w;
 }
