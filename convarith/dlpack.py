@@ -63,6 +63,8 @@ def any_library(function: Function) -> Function:
         with on_device_of(views[names[place]]):
             result = function(**views)
             if result is views.get("out") and result is not None:
+                if is_cupy(result):
+                    library.own(result)  # which makes the caller's stream wait for this one
                 return keywords["out"]
             return library.own(result)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -32,6 +33,9 @@ class DepthwiseMap:
         span = (self.columns - 1) * last["stride"] + last["taps"]
         plain = not transposed and last["dilation"] == 1 and last["taps"] > 1
         self.window = last["taps"] if plain and span <= 9 else 0
+        # As many rows of sources at a time as registers hold, all of a window or one.
+        rows = law.axes[1]["taps"]
+        self.together = rows if rows * span <= 18 else 1
         self.advance = last["stride"] if self.window else 1
         counts = law.phase_counts()
         counts[-1] = -(-counts[-1] // self.columns)
@@ -58,7 +62,7 @@ class DepthwiseMap:
         """Keep the kernel as it is, contiguous: (*k, 1, channels)."""
         return Packed(simple(device, kernel, self.dtype))
 
-    def scratch(self, batch: int) -> int:
+    def scratch(self, device: Device, source: Any) -> int:
         """Return 0: it reads and writes where things lie."""
         return 0
 
@@ -67,15 +71,12 @@ class DepthwiseMap:
         whole = all(map(aligned, (source, packed.weights, result)))
         vector = self.vector if whole else 1
         kernel = self._kernels.get(
-            (device, vector, parts.element), lambda: self._kernel(device, vector, parts.element)
+            (device, vector, parts.element),
+            functools.partial(self._kernel, device, vector, parts.element),
         )
         of_image = self.image_blocks * (self.law.groups // vector)
-        step = max(1, (MOST - 1) // of_image)
-        for first in range(0, len(source), step):
-            some, into, epilogue = source, result, parts.arguments
-            if len(source) > step:
-                images = slice(first, first + step)
-                some, into, epilogue = source[images], result[images], parts.of(images)
+        step = max(1, MOST // 2 // of_image)
+        for some, into, epilogue in parts.in_steps(source, result, step):
             grid = (-(-len(some) * of_image // self.THREADS), self.law.phases, 1)
             arguments = (some, packed.weights, into, *epilogue, self.struct, np.int32(len(some)))
             kernel(grid, self.THREADS, arguments, 0)
@@ -89,6 +90,7 @@ class DepthwiseMap:
             COLUMNS=self.columns,
             WINDOW=self.window,
             ADVANCE=self.advance,
+            TOGETHER=self.together if self.window else 1,
         )
 
 
@@ -119,9 +121,11 @@ class SeparableMap:
             (columns + reach) // stride + 4 if transposed else (columns - 1) * stride + reach + 1
         )
         self.sources = -(-self.span * channels // self.THREADS)
-        self.lines = 4 if self._shared(4) <= self.MOST_SHARED else 1
+        lines = 4 if dtype.itemsize == 4 else 2  # what registers hold
+        self.lines = lines if self._shared(lines) <= self.MOST_SHARED else 1
         self.even = width % each == 0
         self.shared = self._shared(self.lines)
+        self.step = max(1, MOST // 2 // law.result[1])
         self._launches = Remembered()
 
     def _shared(self, lines: int) -> int:
@@ -138,7 +142,8 @@ class SeparableMap:
             and max(self.taps_x, self.taps_y) <= self.MOST_TAPS
             and self.sources <= self.MOST_SOURCES
             and self.shared <= self.MOST_SHARED
-            and law.result[-1] * law.groups < MOST // 2
+            and max(law.result[-1], law.source[-1]) * law.groups < MOST // 2
+            and law.result[1] < MOST // 2
         )
 
     def __str__(self) -> str:
@@ -149,20 +154,18 @@ class SeparableMap:
         arrays = (np.ascontiguousarray(part, np.float32) for part in factors)
         return Packed(tuple(device.xp.asarray(array) for array in arrays))
 
-    def scratch(self, batch: int) -> int:
+    def scratch(self, device: Device, source: Any) -> int:
         """Return 0: it reads and writes where things lie."""
         return 0
 
     def run(self, device: Device, source: Any, packed: Packed, result: Any, parts: Parts) -> None:
-        """Launch one kernel."""
-        even = self.even and aligned(result)
-        kernel, grid, numbers = self._launches.get(
-            (device, len(source), even, parts.element),
-            lambda: self._launch(device, len(source), even, parts.element),
-        )
+        """Launch a kernel for as many images as one may have."""
         along_y, along_x = packed.weights
-        arguments = (source, along_y, along_x, result, *parts.arguments, *numbers)
-        kernel(grid, self.THREADS, arguments, self.shared)
+        for some, into, epilogue in parts.in_steps(source, result, self.step):
+            key = (device, len(some), self.even and aligned(into), parts.element)
+            kernel, grid, numbers = self._launches.get(key, functools.partial(self._launch, *key))
+            arguments = (some, along_y, along_x, into, *epilogue, *numbers)
+            kernel(grid, self.THREADS, arguments, self.shared)
 
     def _launch(
         self, device: Device, batch: int, even: bool, part: str

@@ -67,7 +67,10 @@ def cubin(name: str, constants: Constants, architecture: str) -> bytes:
         With the compiler's log.
     """
     digest = _key(name, constants, architecture)
-    path = _folder() / f"{name}-{architecture}-{digest[:32]}.cubin"
+    folder = _folder()
+    if folder is None:
+        return compiled(name, constants, architecture)[0]
+    path = folder / f"{name}-{architecture}-{digest[:32]}.cubin"
     found = _read(path)
     if found is None:
         found, _ = compiled(name, constants, architecture)
@@ -99,7 +102,9 @@ def compiled(
 
 def _options(constants: Constants, architecture: str) -> tuple[str, ...]:
     defined = (f"-D{key}={value}" for key, value in constants)
-    return (f"-arch={architecture}", "-std=c++17", f"-I{FOLDER}", *defined)
+    # Every multiply-add is written as one: where the compiler may fuse others, or not, the bits of
+    # a result would be its choice.
+    return (f"-arch={architecture}", "-std=c++17", "-fmad=false", f"-I{FOLDER}", *defined)
 
 
 def _key(name: str, constants: Constants, architecture: str) -> str:
@@ -122,15 +127,20 @@ def _sources(name: str) -> str:
     return "\0".join(file.read_text(encoding="utf-8") for file in files)
 
 
-def _folder() -> Path:
-    """Return where compiled kernels are kept: CONVARITH_CACHE, or the user's own cache."""
+def _folder() -> Path | None:
+    """Return where compiled kernels are kept: CONVARITH_CACHE, or the user's own cache, if any."""
     named = os.environ.get("CONVARITH_CACHE")
     if named:
         return Path(named) / "cuda"
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    variable, usual = (
+        ("LOCALAPPDATA", "AppData/Local")
+        if sys.platform == "win32"
+        else ("XDG_CACHE_HOME", ".cache")
+    )
+    try:
+        base = os.environ.get(variable) or Path.home() / usual
+    except RuntimeError:  # a user without a home
+        return None
     return Path(base) / "convarith" / "cuda"
 
 

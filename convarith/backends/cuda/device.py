@@ -74,6 +74,7 @@ class Device:
         module.load(compile.cubin(name, constants, self.architecture))
         function = module.get_function(name)
         attribute = cuda.driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        growing = threading.Lock()
         room = 40 << 10  # a block may take 48 KiB without asking, with what is not dynamic
 
         def launch(
@@ -81,8 +82,10 @@ class Device:
         ) -> None:
             nonlocal room
             if shared > room:
-                cuda.driver.funcSetAttribute(function.ptr, attribute, shared)
-                room = shared
+                with growing:
+                    if shared > room:
+                        cuda.driver.funcSetAttribute(function.ptr, attribute, shared)
+                        room = shared
             function(grid, (block, 1, 1), arguments, shared)
 
         return launch

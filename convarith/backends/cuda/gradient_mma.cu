@@ -59,7 +59,7 @@ struct MmaSums {
       for (int j = 0; j < BLOCKS_N; ++j) multiply(sums[i][j], a[i], b[j][0], b[j][1], kind);
   }
   DEV static unsigned entry(const unsigned char* side, int pixel, int channel) {
-    return round_tf32(*(const unsigned*)(side + swizzled(pixel, channel / 4) + channel % 4 * 4));
+    return nearest_tf32(*(const unsigned*)(side + swizzled(pixel, channel / 4) + channel % 4 * 4));
   }
 
   template <class F> DEV void each(const F& f) const {

@@ -8,7 +8,7 @@
 // groups*filters).
 extern "C" __global__ void __launch_bounds__(256)
 gradient_plain(const ELEMENT* __restrict__ x, const ELEMENT* __restrict__ g,
-               ELEMENT* __restrict__ result, Gradient of, int batch, unsigned long long entries) {
+               ELEMENT* __restrict__ result, Gradient of, long long batch, unsigned long long entries) {
   const u64 at = blockIdx.x * (u64)blockDim.x + threadIdx.x;
   if (at >= entries) return;
   const Axis &a0 = of.axes[0], &a1 = of.axes[1], &a2 = of.axes[2];
@@ -22,7 +22,7 @@ gradient_plain(const ELEMENT* __restrict__ x, const ELEMENT* __restrict__ g,
   const Index k1 = (Index)(rest % (u64)a1.taps), k0 = (Index)(rest / (u64)a1.taps);
   const int pitch = of.groups * of.channels;
   Computed<ELEMENT>::type sum = 0;
-  for (int image = 0; image < batch; ++image)
+  for (long long image = 0; image < batch; ++image)
     for (Index o0 = 0; o0 < a0.result; ++o0) {
       const Index i0 = o0 * a0.stride + k0 * a0.dilation - a0.low;
       if (i0 < 0 || i0 >= a0.source) continue;

@@ -128,7 +128,7 @@ DEV void gradient_tile(const ELEMENT* x, const ELEMENT* g, ELEMENT* result, cons
   DYN_SMEM(shared);
   const int m0 = blockIdx.x % tiles_m * TILE, rest = blockIdx.x / tiles_m;
   const int n0 = rest % tiles_n * TILE, group = rest / tiles_n;
-  const int first = blockIdx.y * part_pixels, last = min(pixels, first + part_pixels);
+  const int first = blockIdx.y * part_pixels, last = first + min(part_pixels, pixels - first);
   const int width = of.groups * of.filters;
   const int rows = of.axes[0].taps * of.axes[1].taps * of.axes[2].taps * of.padded_channels;
   const auto store = [&](int row, int column, float sum) {

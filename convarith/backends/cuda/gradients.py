@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import numpy as np
 
+from ...arrays import computed_in
 from ...geometry import ConvGeometry
-from .device import Device
-from .law import ELEMENTS, MOST, Law
+from .device import Device, Kernel
+from .law import CHUNK_BYTES, ELEMENTS, MOST, MOST_GRID, Law
 from .layout import LayOut, aligned, blocks_of, simple, whole_chunks
 from .maps import PLAIN_THREADS
 from .parts import Packed
@@ -38,7 +40,7 @@ class PlainGradient:
         """Keep g as it is, contiguous."""
         return Packed(simple(device, g, self.dtype))
 
-    def scratch(self, batch: int) -> int:
+    def scratch(self, device: Device, source: Any) -> int:
         """Return the bytes that a run takes besides its result."""
         return 0
 
@@ -48,7 +50,7 @@ class PlainGradient:
         element = ELEMENTS[self.dtype.name]
         kernel = device.kernel("gradient_plain", ELEMENT=element, **constants)
         struct = self.law.gradient_struct(self.law.channels, self.law.filters)
-        arguments = (x, packed.weights, result, struct, np.int32(len(x)))
+        arguments = (x, packed.weights, result, struct, np.int64(len(x)))
         grid = blocks_of(result.size, PLAIN_THREADS)
         kernel(grid, PLAIN_THREADS, (*arguments, np.uint64(result.size)), 0)
 
@@ -66,7 +68,9 @@ class TiledGradient:
         self.struct = law.gradient_struct(self.padded_channels, self.padded_filters)
         rows = law.taps * self.padded_channels
         large, small = GRADIENT_TILES[self.name]
-        self.tile = large if min(rows, law.filters) >= large.size else small
+        self.tile = small  # the large one's registers hold no third axis
+        if min(rows, law.filters) >= large.size and law.rank == 2:
+            self.tile = large
         self.tiles_m = -(-rows // self.tile.size)
         self.tiles_n = -(-law.filters // self.tile.size)
         self.blocks = self.tiles_m * self.tiles_n * law.groups
@@ -108,7 +112,7 @@ class TiledGradient:
 
     def images(self) -> int:
         """Return how many images one launch may take."""
-        return max(1, (MOST - 1) // max(self.output_pixels, self.input_pixels, 1))
+        return max(1, MOST // 2 // max(self.output_pixels, self.input_pixels, 1))
 
     def part_pixels(self, pixels: int) -> int:
         """Return the pixels of a part: whole stages, by the geometry and the batch alone."""
@@ -116,9 +120,10 @@ class TiledGradient:
         parts = min(-(-BLOCKS // self.blocks), MOST_PARTS, max(1, stages // LEAST_STAGES))
         return -(-stages // parts) * self.stage_pixels
 
-    def scratch(self, batch: int) -> int:
+    def scratch(self, device: Device, source: Any) -> int:
         """Return the bytes of x and g in chunks, and of the parts' sums."""
-        groups, pixels = self.law.groups, min(batch, self.images()) * self.output_pixels
+        batch, groups = len(source), self.law.groups
+        pixels = min(batch, self.images()) * self.output_pixels
         launches = -(-batch // self.images())
         parts = -(-pixels // self.part_pixels(max(1, pixels))) + 1
         chunks = self.input_pixels * self.padded_channels + self.output_pixels * self.padded_filters
@@ -140,6 +145,101 @@ class TiledGradient:
             launch.kernel(grid, self.tile.threads, arguments, self.tile.shared)
         if sums is not None:
             launch.add(launch.add_grid, PLAIN_THREADS, (sums, result, *launch.add_numbers), 0)
+
+
+class DepthwiseGradient:
+    """Every channel by itself, bound by memory: strips of pixels, then blocks, added in order."""
+
+    THREADS = 256
+    MOST_SHARED = 40 << 10
+
+    def __init__(self, geometry: ConvGeometry, dtype: np.dtype) -> None:
+        self.law = law = Law(geometry, transposed=False)
+        self.dtype = dtype
+        self.struct = law.gradient_struct(1, 1)
+        chunk = CHUNK_BYTES // dtype.itemsize
+        # Of the geometry, like the order of every sum; arrays that do not lie so are copied.
+        self.vector = chunk if law.groups % chunk == 0 else 1
+        self.taps = min(law.taps, 9 if self.vector <= 4 else 3)  # what registers hold
+        vectors = law.groups // self.vector
+        self.columns = -(-vectors // self.THREADS)
+        self.vectors = -(-vectors // self.columns)
+        self.strips = self.THREADS // self.vectors
+        while 4 * self.strips * self.taps * self.vectors * self.vector > self.MOST_SHARED:
+            self.strips //= 2
+        self.tap_blocks = -(-law.taps // self.taps)
+        self.shared = 4 * self.strips * self.taps * self.vectors * self.vector
+        self.output_pixels, self.input_pixels = math.prod(law.result), math.prod(law.source)
+        self.entries = law.taps * law.groups
+        self._kernels = Remembered()
+
+    @classmethod
+    def applies(cls, geometry: ConvGeometry, dtype: np.dtype) -> bool:
+        """Whether no channel meets another, and a launch can have all taps of an image."""
+        law = Law(geometry, transposed=False)
+        return (
+            law.channels == law.filters == 1
+            and computed_in(dtype) == np.float32
+            and law.taps < MOST_GRID
+            and max(math.prod(law.result), math.prod(law.source)) < MOST // 2
+            and law.taps * law.groups < MOST // 2
+        )
+
+    def __str__(self) -> str:
+        return "gradient_depthwise, every channel by itself, pixels in parts"
+
+    def pack(self, device: Device, g: Any) -> Packed:
+        """Keep g as it is, contiguous."""
+        return Packed(_in_vectors(simple(device, g, self.dtype)))
+
+    def part_pixels(self, pixels: int) -> int:
+        """Return the pixels of a part, by the geometry and the batch alone."""
+        parts = min(-(-BLOCKS // (self.columns * self.tap_blocks)), MOST_PARTS)
+        return -(-pixels // min(parts, -(-pixels // self.strips)))
+
+    def scratch(self, device: Device, source: Any) -> int:
+        """Return the bytes of the parts' sums, and of arrays that do not lie in vectors."""
+        copies = 2 * source.size * self.dtype.itemsize
+        return copies + 4 * self.entries * (MOST_PARTS + 1) * (1 + len(source) // self.images())
+
+    def images(self) -> int:
+        """Return how many images one launch may take."""
+        return max(1, MOST // 2 // max(self.output_pixels, self.input_pixels, 1))
+
+    def run(self, device: Device, x: Any, packed: Packed, result: Any) -> None:
+        """Launch a kernel for as many images as one may have, and add up the parts."""
+        x, batch, step = _in_vectors(x), len(x), self.images()
+        launches = []
+        for first in range(0, batch, step):
+            pixels = min(step, batch - first) * self.output_pixels
+            per_part = self.part_pixels(pixels)
+            launches.append((first, pixels, per_part, -(-pixels // per_part)))
+        sums = device.xp.empty((sum(each[-1] for each in launches), self.entries), np.float32)
+        kernel, add = self._kernels.get(device, functools.partial(self._loaded, device))
+        at = 0
+        for first, pixels, per_part, count in launches:
+            numbers = map(np.int32, (pixels, per_part, self.vectors, self.strips))
+            arguments = (x[first:], packed.weights[first:], sums[at:], self.struct, *numbers)
+            grid = (self.columns, count, self.tap_blocks)
+            kernel(grid, self.THREADS, arguments, self.shared)
+            at += count
+        counts = (np.int32(len(sums)), np.int32(1), np.int64(self.entries))
+        arguments = (sums, result, None, None, None, np.int32(0), *counts)
+        add(blocks_of(self.entries, PLAIN_THREADS), PLAIN_THREADS, arguments, 0)
+
+    def _loaded(self, device: Device) -> tuple[Kernel, Kernel]:
+        element = ELEMENTS[self.dtype.name]
+        return (
+            device.kernel(
+                "gradient_depthwise", ELEMENT=element, VECTOR=self.vector, TAPS=self.taps
+            ),
+            device.kernel("sum_parts", ELEMENT=element, PART=element),
+        )
+
+
+def _in_vectors(array: Any) -> Any:
+    """Return an array that begins at a multiple of 16 bytes: itself, or a copy."""
+    return array if aligned(array) else array.copy()
 
 
 class _Launch:

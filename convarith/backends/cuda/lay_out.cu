@@ -1,6 +1,6 @@
 // Copies an array of four axes, the last of them padded with zeros to whole chunks of 16 bytes: the
 // kernel as (result channel, tap, source channel), or a source whose channels are no whole chunks.
-#include "element.cuh"
+#include "tensor_cores.cuh"
 
 // to (a, b, c, padded); from has any strides, in elements. Where `careful` is given, it is raised
 // if an entry is not finite; a null `to` only looks for that. ROUND: to TF32.
@@ -26,7 +26,7 @@ lay_out(const ELEMENT* __restrict__ from, ELEMENT* __restrict__ to, int* careful
       value = from[a * layout.of_a + b * layout.of_b + c * layout.of_c + d * layout.of_d];
     all_finite = all_finite && finite(value);
 #if ROUND
-    if (finite(value)) value = __uint_as_float(round_tf32(__float_as_uint(value)));
+    value = __uint_as_float(nearest_tf32(__float_as_uint(value)));
 #endif
     if (to) to[at] = value;
   }

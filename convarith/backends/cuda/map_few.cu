@@ -24,7 +24,7 @@ map_few(const ELEMENT* __restrict__ source, const float* __restrict__ weights,
   const bool inside = i2 < a2.result;
   const int j2 = map.transposed ? i2 / a2.stride : i2;
   const Walk w2 = walk(a2, map.transposed ? i2 - j2 * a2.stride : 0, map.transposed);
-  const int first = w2.origin + w2.advance * j2;
+  const int first = inside ? w2.origin + w2.advance * j2 : 0;
   const Finish finish = {scale, bias, residual, activation};
   __syncthreads();
   for (int line = blockIdx.y; line < rows; line += gridDim.y) {

@@ -20,7 +20,7 @@ struct FmaSums {
   // Half of the columns at a time, or the loads would take more registers than two blocks have.
   DEV void add(const unsigned char* stage) {
 #pragma unroll 1
-    for (int chunk = 0; chunk < 4; ++chunk) {
+    for (int chunk = 0; chunk < ROW_CHUNKS; ++chunk) {
 #pragma unroll
       for (int half = 0; half < COLUMNS; half += 4) {
         float4 b[4];

@@ -1,5 +1,5 @@
 // The tiled map on the tensor cores (mma.sync), sums in float32: float16, bfloat16, and float32
-// rounded to TF32. A stage is two steps of 32 bytes of every row; fragments of all three types lie
+// rounded to TF32. A step is 32 bytes of every row of a stage; fragments of all three types lie
 // alike in them, so only the instruction differs. Against map_ffma: up to 8 (TF32) and 16 times the
 // products a cycle.
 #include "map_tile.cuh"
@@ -23,7 +23,7 @@ struct MmaSums {
   }
   DEV void add(const unsigned char* stage) {
 #pragma unroll
-    for (int step = 0; step < 2; ++step) {
+    for (int step = 0; step < ROW_CHUNKS / 2; ++step) {
       unsigned a[BLOCKS_M][4], b[BLOCKS_N / 2][4];
 #pragma unroll
       for (int i = 0; i < BLOCKS_M; ++i)
@@ -38,7 +38,7 @@ struct MmaSums {
 #pragma unroll
         for (int i = 0; i < BLOCKS_M; ++i)
 #pragma unroll
-          for (int e = 0; e < 4; ++e) a[i][e] = round_tf32(a[i][e]);
+          for (int e = 0; e < 4; ++e) a[i][e] = nearest_tf32(a[i][e]);
       }
 #pragma unroll
       for (int i = 0; i < BLOCKS_M; ++i)

@@ -1,10 +1,10 @@
 // The frame of the tiled map kernels: a product of one geometry as one matrix product a group and
 // phase, without im2col. Rows of A are results (pixels of the batch), rows of B result channels, and
 // both are long in (tap, source channel): 16-byte chunks of a few channels of one tap, copied
-// asynchronously into STAGES stages of shared memory, four chunks a stage.
+// asynchronously into STAGES stages of shared memory, eight chunks a stage.
 //
 // A kernel defines ELEMENT, PART, RANK (axes that are more than 1 long), TILE_M, TILE_N, THREADS and
-// STAGES, and what a stage is multiplied by. The chunks of every sum come in the same order whatever
+// STAGES (two or more), and what a stage is multiplied by. The chunks of every sum come in the same order whatever
 // the tile. Long sums are cut into segments of SEGMENT stages, whose sums are added in order:
 // SEGMENTS 0, there is one; 1, one block adds them up; 2, each has a block of its own, which writes
 // to `parts`, and sum_parts.cu adds them: the same bits, for results too few to fill a GPU.
@@ -13,14 +13,15 @@
 #include "walk.cuh"
 
 constexpr int CHUNK = 16 / sizeof(ELEMENT);                    // channels
-constexpr int STAGE_BYTES = (TILE_M + TILE_N) * 64;            // rows of four chunks
-constexpr int ROWS_A_PASS = THREADS / 4;                       // rows that all threads copy at a time
+constexpr int ROW_CHUNKS = 8, ROW_BYTES = 16 * ROW_CHUNKS;     // of a row, a stage
+constexpr int STAGE_BYTES = (TILE_M + TILE_N) * ROW_BYTES;
+constexpr int ROWS_A_PASS = THREADS / ROW_CHUNKS;              // rows that all threads copy at a time
 constexpr int PASSES_A = TILE_M / ROWS_A_PASS, PASSES_B = TILE_N / ROWS_A_PASS;
 constexpr int PITCH = TILE_N + 8;                              // of the finished tile, in floats
 static_assert(TILE_M % ROWS_A_PASS == 0 && TILE_N % ROWS_A_PASS == 0, "whole passes");
 
 // Where chunk `chunk` of row `row` lies in a stage: eight rows of one chunk meet all 32 banks.
-DEV int swizzled(int row, int chunk) { return row * 64 + ((chunk ^ ((row >> 1) & 3)) << 4); }
+DEV int swizzled(int row, int chunk) { return row * ROW_BYTES + ((chunk ^ (row & 7)) << 4); }
 
 // The tile of this block; in shared memory, where it costs no thread a register.
 struct Tile {
@@ -29,9 +30,9 @@ struct Tile {
   int pixels;         // results of this phase, of the whole batch
   int m0, n0, group;  // its first pixel, its first channel of the group, and the group
 };
-// One of its rows: where the result lies, and the source of tap 0, perhaps outside.
-struct Row {
-  int result, source, s[3];
+// One of its rows: the source of tap 0, perhaps outside, as a pixel and along each axis.
+struct alignas(16) Row {
+  int source, s[3];
 };
 
 // blockIdx: x is the tile of results, y those of channels, groups and segments, z the phase. The
@@ -57,40 +58,40 @@ DEV void find_tile(const Map& map, int batch, int tiles_n, Tile& t) {
   __syncthreads();
 }
 
-DEV void find_row(const Map& map, const Tile& t, int m, Row& row) {
+// Finds a row, and returns the pixel of its result.
+DEV int find_row(const Map& map, const Tile& t, int m, Row& row) {
   if (m >= t.pixels) {
-    row = {0, 0, {-0x40000000, -0x40000000, -0x40000000}};  // outside for every tap
-    return;
+    row = {0, {-0x40000000, -0x40000000, -0x40000000}};  // outside for every tap
+    return 0;
   }
   int j[3];
 #pragma unroll
   for (int axis = 2; axis >= 0; --axis) j[axis] = m % t.w[axis].count, m /= t.w[axis].count;
-  row.result = row.source = m;  // the image
+  int result = m;  // the image
+  row.source = m;
 #pragma unroll
   for (int axis = 0; axis < 3; ++axis) {
     const Walk& w = t.w[axis];
     row.s[axis] = w.origin + w.advance * j[axis];
     row.source = row.source * map.axes[axis].source + row.s[axis];
-    row.result = row.result * map.axes[axis].result + w.start + w.step * j[axis];
+    result = result * map.axes[axis].result + w.start + w.step * j[axis];
   }
+  return result;
 }
 
-// The copies of one thread: chunk threadIdx.x % 4 of every stage, in a few of its rows.
+// The copies of one thread: chunk threadIdx.x % ROW_CHUNKS of every stage, in a few of its rows.
 struct Loader {
-  int source[PASSES_A], s[PASSES_A][RANK];
-  int t[RANK], of_tap;  // the tap and, among its chunks, the one that is next
+  const ELEMENT *sources, *weights;  // at the group's first channel; at the thread's first row of B
+  int t[RANK], of_tap;               // the tap and, among its chunks, the one that is next
   int row, chunk;
 
-  DEV Loader(const Map& map, const Tile& tile, const Row* rows)
-      : t{}, of_tap(0), row(threadIdx.x >> 2), chunk(threadIdx.x & 3) {
-#pragma unroll
-    for (int i = 0; i < PASSES_A; ++i) {
-      const Row& r = rows[row + i * ROWS_A_PASS];
-      source[i] = r.source;
-#pragma unroll
-      for (int axis = 0; axis < RANK; ++axis) s[i][axis] = r.s[3 - RANK + axis];
-    }
-    advance(map, tile, tile.segment * (4 * SEGMENT) + chunk);
+  DEV Loader(const Map& map, const Tile& tile, const ELEMENT* all_sources,
+             const ELEMENT* all_weights)
+      : t{}, of_tap(0), row(threadIdx.x / ROW_CHUNKS), chunk(threadIdx.x % ROW_CHUNKS) {
+    sources = all_sources + (long long)tile.group * map.padded_channels;
+    weights = all_weights +
+              ((long long)tile.group * map.result_channels + tile.n0 + row) * map.row;
+    advance(map, tile, tile.segment * (ROW_CHUNKS * SEGMENT) + chunk);
   }
 
   DEV void advance(const Map& map, const Tile& tile, int chunks) {
@@ -104,8 +105,7 @@ struct Loader {
     }
   }
 
-  DEV void copy(const Map& map, const Tile& tile, const ELEMENT* sources, const ELEMENT* weights,
-                unsigned char* stage) {
+  DEV void copy(const Map& map, const Tile& tile, const Row* rows, unsigned char* stage) {
     const bool some = t[0] < tile.w[3 - RANK].taps;
     int away = 0, tap = 0, turned[RANK];
 #pragma unroll
@@ -116,27 +116,26 @@ struct Loader {
       away = away * a.source + turned[axis];
       tap = tap * a.taps + w.first + w.every * t[axis];
     }
-    const int pitch = map.groups * map.padded_channels, channel = of_tap * CHUNK;
+    const int pitch = map.groups * map.padded_channels;
+    const ELEMENT* a = sources + of_tap * CHUNK;
+    const ELEMENT* b = weights + (tap * map.padded_channels + of_tap * CHUNK);
 #pragma unroll
     for (int i = 0; i < PASSES_A; ++i) {
+      const Row r = rows[row + i * ROWS_A_PASS];
       bool ok = some;
 #pragma unroll
-      for (int axis = 0; axis < RANK; ++axis)
-        ok = ok && (unsigned)(s[i][axis] + turned[axis]) <
-                       (unsigned)map.axes[3 - RANK + axis].source;
-      const ELEMENT* from = sources + (long long)(source[i] + away) * pitch +
-                            tile.group * map.padded_channels + channel;
-      cp_async16(stage + swizzled(row + i * ROWS_A_PASS, chunk), ok ? from : sources, ok);
+      for (int axis = 3 - RANK; axis < 3; ++axis)
+        ok = ok && (unsigned)(r.s[axis] + turned[axis - 3 + RANK]) <
+                       (unsigned)map.axes[axis].source;
+      cp_async16(stage + swizzled(row + i * ROWS_A_PASS, chunk),
+                 a + (long long)(r.source + away) * pitch, ok);
     }
 #pragma unroll
-    for (int i = 0; i < PASSES_B; ++i) {
-      const int n = tile.n0 + row + i * ROWS_A_PASS;
-      const bool ok = some && n < map.result_channels;
-      const ELEMENT* from =
-          weights + (long long)(tile.group * map.result_channels + n) * map.row + tap * map.padded_channels + channel;
-      cp_async16(stage + swizzled(TILE_M + row + i * ROWS_A_PASS, chunk), ok ? from : weights, ok);
-    }
-    advance(map, tile, 4);
+    for (int i = 0; i < PASSES_B; ++i)
+      cp_async16(stage + swizzled(TILE_M + row + i * ROWS_A_PASS, chunk),
+                 b + i * (ROWS_A_PASS * map.row),
+                 some && tile.n0 + row + i * ROWS_A_PASS < map.result_channels);
+    advance(map, tile, ROW_CHUNKS);
   }
 };
 
@@ -175,7 +174,7 @@ struct alignas(4 * sizeof(ELEMENT)) Four {
 
 // Finishes a tile of sums in shared memory and writes it, four channels a thread: at once where the
 // channels of a group are a multiple of four and the results begin at one.
-DEV void store_tile(const Map& map, const Tile& t, const Row* rows, const float* sums,
+DEV void store_tile(const Map& map, const Tile& t, const int* pixels, const float* sums,
                     ELEMENT* result, const Finish& finish, float* parts, long long entries) {
   constexpr int A_ROW = TILE_N / 4;
 #if SEGMENTS != 2
@@ -189,7 +188,7 @@ DEV void store_tile(const Map& map, const Tile& t, const Row* rows, const float*
     const float4 sum = *(const float4*)(sums + row * PITCH + n);
     const float four[4] = {sum.x, sum.y, sum.z, sum.w};
     const long long at =
-        (long long)rows[row].result * (map.groups * map.result_channels) + first + n;
+        (long long)pixels[row] * (map.groups * map.result_channels) + first + n;
 #if SEGMENTS == 2
 #pragma unroll
     for (int e = 0; e < 4; ++e)
@@ -218,11 +217,13 @@ DEV void map_tile(const ELEMENT* source, const ELEMENT* weights, ELEMENT* result
   DYN_SMEM(shared);
   SHARED(Tile, tile, );
   SHARED(Row, rows, [TILE_M]);
+  SHARED(int, pixels, [TILE_M]);
   const Finish finish = {scale, bias, residual, activation};
   const bool carefully = careful && load_flag(careful);
   find_tile(map, batch, tiles_n, tile);
   if (tile.m0 >= tile.pixels) return;  // the phases differ in size
-  for (int m = threadIdx.x; m < TILE_M; m += THREADS) find_row(map, tile, tile.m0 + m, rows[m]);
+  for (int m = threadIdx.x; m < TILE_M; m += THREADS) 
+    pixels[m] = find_row(map, tile, tile.m0 + m, rows[m]);
   __syncthreads();
   if (carefully) {  // 0*inf, of zeros that stand for the padding, is no 0
     float* sums = (float*)shared;
@@ -234,25 +235,26 @@ DEV void map_tile(const ELEMENT* source, const ELEMENT* weights, ELEMENT* result
         sums[m * PITCH + n] = 0;  // outside, or what the first segment has summed
     }
     __syncthreads();
-    store_tile(map, tile, rows, sums, result, finish, parts, entries);
+    store_tile(map, tile, pixels, sums, result, finish, parts, entries);
     return;
   }
-  int stages = (tile.w[0].taps * tile.w[1].taps * tile.w[2].taps * map.chunks + 3) / 4;
+  int stages = (tile.w[0].taps * tile.w[1].taps * tile.w[2].taps * map.chunks + ROW_CHUNKS - 1) /
+               ROW_CHUNKS;
 #if SEGMENTS == 2
   stages = min(SEGMENT, stages - tile.segment * SEGMENT);
 #endif
-  Loader loader(map, tile, rows);
+  Loader loader(map, tile, source, weights);
   Sums sums;
 #pragma unroll
   for (int s = 0; s < STAGES - 1; ++s) {
-    if (s < stages) loader.copy(map, tile, source, weights, shared + s * STAGE_BYTES);
+    if (s < stages) loader.copy(map, tile, rows, shared + s * STAGE_BYTES);
     cp_async_commit();
   }
   for (int s = 0; s < stages; ++s) {
     cp_async_wait<STAGES - 2>();
     __syncthreads();  // the stage is there for all, and the one before has been read by all
     if (s + STAGES - 1 < stages)
-      loader.copy(map, tile, source, weights, shared + (s + STAGES - 1) % STAGES * STAGE_BYTES);
+      loader.copy(map, tile, rows, shared + (s + STAGES - 1) % STAGES * STAGE_BYTES);
     cp_async_commit();
     sums.add(shared + s % STAGES * STAGE_BYTES);
 #if SEGMENTS == 1
@@ -266,7 +268,7 @@ DEV void map_tile(const ELEMENT* source, const ELEMENT* weights, ELEMENT* result
   __syncthreads();  // the stages give way to the tile
   sums.store((float*)shared);
   __syncthreads();
-  store_tile(map, tile, rows, (const float*)shared, result, finish, parts, entries);
+  store_tile(map, tile, pixels, (const float*)shared, result, finish, parts, entries);
 }
 
 #define MAP_TILE_PARAMETERS                                                                      \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -13,9 +14,11 @@ from .law import CHUNK_BYTES, ELEMENTS, MOST, MOST_GRID, Law
 from .layout import LayOut, aligned, blocks_of, simple, whole_chunks
 from .parts import Packed, Parts
 from .remembered import Remembered
-from .specialisations import FEW, MAP_TILES, SEGMENT, UNCUT, MapTile
+from .specialisations import FEW, MAP_CUTS, MAP_TILES, STAGE_BYTES, MapTile
 
 PLAIN_THREADS = 256
+#: Cycles that a stage takes at least, with only one under way.
+LATENCY = 1000
 
 
 class PlainMap:
@@ -32,7 +35,7 @@ class PlainMap:
         """Keep the kernel as it is, contiguous."""
         return Packed(simple(device, kernel, self.dtype))
 
-    def scratch(self, batch: int) -> int:
+    def scratch(self, device: Device, source: Any) -> int:
         """Return the bytes that a run takes besides its result."""
         return 0
 
@@ -61,7 +64,7 @@ class TiledMap:
         chunk = CHUNK_BYTES // dtype.itemsize
         self.padded = whole_chunks(law.channels, dtype.itemsize)
         self.struct = law.map_struct(self.padded, chunk)
-        self.segments = _segments(law, dtype)
+        self.segments = _segments(law, dtype, self.name)
         self.source_pixels, self.result_pixels = math.prod(law.source), math.prod(law.result)
         self.phase_pixels = math.prod(law.phase_counts())  # of the largest phase
         width = law.groups * law.channels
@@ -81,7 +84,7 @@ class TiledMap:
         reach = math.prod(
             axis["source"] + axis["taps"] * axis["dilation"] + axis["stride"] for axis in law.axes
         )
-        columns = -(-law.filters // 32) * law.groups * _segments(law, dtype)
+        columns = -(-law.filters // 32) * law.groups * _segments(law, dtype, "map_ffma")
         return (
             max(math.prod(law.result), reach, law.taps * padded) < MOST // 2
             and law.groups * max(law.filters, padded) < MOST // 2
@@ -105,26 +108,29 @@ class TiledMap:
         careful = device.xp.zeros(1, np.int32) if self.law.reads_padding() else None
         return Packed(self.packing(device, kernel, self.law.groups, careful), careful)
 
-    def scratch(self, batch: int) -> int:
+    def scratch(self, device: Device, source: Any) -> int:
         """Return the bytes of a source in chunks, and of segments' sums."""
-        law = self.law
-        source = batch * self.source_pixels * law.groups * self.padded * self.dtype.itemsize
-        results = batch * self.result_pixels * law.groups * law.filters
-        return source + (self.segments * 4 * results if self.segments > 1 else 0)
+        law, batch, found = self.law, len(source), 0
+        if self._copied(source):
+            found = batch * self.source_pixels * law.groups * self.padded * self.dtype.itemsize
+        if self.segments > 1:  # each has its own blocks where they are few
+            most = 2 * device.multiprocessors * max(t.m * t.n for t in MAP_TILES[self.name])
+            results = batch * self.result_pixels * law.groups * law.filters
+            found += 4 * self.segments * min(results, most)
+        return found
+
+    def _copied(self, source: Any) -> bool:
+        """Whether channels do not lie in whole chunks."""
+        return self.padded != self.law.channels or not aligned(source)
 
     def run(self, device: Device, source: Any, packed: Packed, result: Any, parts: Parts) -> None:
         """Launch a kernel for as many images as one may have."""
-        if self.padded != self.law.channels or not aligned(source):
+        if self._copied(source):
             source = self.in_chunks(device, source, len(source) * self.source_pixels)
             source = source.reshape(len(result), -1)
-        step = max(1, (MOST - 1) // max(self.source_pixels, self.result_pixels))
-        if len(result) <= step:
-            self._launch(device, source, packed, result, parts.element, parts.arguments)
-            return
-        for first in range(0, len(result), step):
-            images = slice(first, first + step)
-            some = (source[images], packed, result[images])
-            self._launch(device, *some, parts.element, parts.of(images))
+        step = max(1, MOST // 2 // max(self.source_pixels, self.result_pixels))
+        for some, into, epilogue in parts.in_steps(source, result, step):
+            self._launch(device, some, packed, into, parts.element, epilogue)
 
     def _launch(
         self,
@@ -137,7 +143,7 @@ class TiledMap:
     ) -> None:
         batch = len(result)
         launch = self._launches.get(
-            (device, batch, part), lambda: _TileLaunch(self, device, batch, part)
+            (device, batch, part), functools.partial(_TileLaunch, self, device, batch, part)
         )
         shape = (self.segments, result.size)
         sums = device.xp.empty(shape, np.float32) if launch.add else None
@@ -161,14 +167,18 @@ class _TileLaunch:
             return rows, columns * law.groups, law.phases
 
         def cost(tile: MapTile) -> float:
-            alone = -(-math.prod(grid(tile)) // device.multiprocessors)
-            return alone * tile.m * tile.n / tile.efficiency
+            blocks, full = math.prod(grid(tile)), tile.blocks * device.multiprocessors
+            active = min(tile.blocks, -(-blocks // device.multiprocessors))
+            cycles = active * tile.m * tile.n * MAP_CUTS[of.name].cycles
+            return -(-blocks // full) * max(cycles, LATENCY / (tile.stages - 1))
 
         self.tile = min(MAP_TILES[of.name], key=cost)
         rows, columns, phases = grid(self.tile)
         apart = of.segments > 1 and rows * columns * phases < 2 * device.multiprocessors
         self.grid = (rows, columns * (of.segments if apart else 1), phases)
-        constants = self.tile.constants(0 if of.segments == 1 else 1 + apart)
+        constants = self.tile.constants(
+            MAP_CUTS[of.name].segment, 0 if of.segments == 1 else 1 + apart
+        )
         element = ELEMENTS[of.dtype.name]
         self.kernel = device.kernel(of.name, **constants, ELEMENT=element, PART=part, RANK=law.rank)
         self.numbers = (of.struct, np.int32(batch), np.int32(columns // law.groups))
@@ -181,11 +191,12 @@ class _TileLaunch:
             self.add_numbers = (np.int32(of.segments), np.int32(law.groups * law.filters))
 
 
-def _segments(law: Law, dtype: np.dtype) -> int:
+def _segments(law: Law, dtype: np.dtype, name: str) -> int:
     """Return into how many a sum is cut: by channels and taps alone, as the order of every sum."""
+    cut = MAP_CUTS[name]
     padded = whole_chunks(law.channels, dtype.itemsize)
-    stages = -(-law.most_taps() * padded * dtype.itemsize // (4 * CHUNK_BYTES))
-    return 1 if stages <= UNCUT else -(-stages // SEGMENT)
+    stages = -(-law.most_taps() * padded * dtype.itemsize // STAGE_BYTES)
+    return 1 if stages <= cut.uncut else -(-stages // cut.segment)
 
 
 class FewMap:
@@ -205,6 +216,8 @@ class FewMap:
         table = law.taps * c * self.width
         self.shared = 4 * (table + self.THREADS * (n | 1))
         self.pieces = -(-law.result[-1] // self.THREADS)
+        self.rows = law.result[0] * law.result[1]
+        self.step = max(1, MOST // 2 // self.rows)
         self._launches = Remembered()
 
     @classmethod
@@ -215,9 +228,10 @@ class FewMap:
         return (
             law.filters <= FEW
             and 4 * table <= 32 << 10
-            and _segments(law, dtype) == 1
+            and _segments(law, dtype, "map_ffma") == 1
             and law.groups < MOST_GRID
             and law.result[-1] * law.groups * law.filters < MOST
+            and law.result[0] * law.result[1] < MOST // 2
         )
 
     def __str__(self) -> str:
@@ -229,25 +243,26 @@ class FewMap:
             self.packing(device, simple(device, kernel, np.dtype(np.float32)), self.law.groups)
         )
 
-    def scratch(self, batch: int) -> int:
+    def scratch(self, device: Device, source: Any) -> int:
         """Return 0: it reads and writes where things lie."""
         return 0
 
     def run(self, device: Device, source: Any, packed: Packed, result: Any, parts: Parts) -> None:
-        """Launch one kernel; a block makes the same piece of several rows."""
-        kernel, grid, numbers = self._launches.get(
-            (device, len(source), parts.element),
-            lambda: self._launch(device, len(source), parts.element),
-        )
-        arguments = (source, packed.weights, result, *parts.arguments, *numbers)
-        kernel(grid, self.THREADS, arguments, self.shared)
+        """Launch a kernel for as many images as one may have: a block makes pieces of rows."""
+        for some, into, epilogue in parts.in_steps(source, result, self.step):
+            batch, part = len(some), parts.element
+            kernel, grid, numbers = self._launches.get(
+                (device, batch, part), functools.partial(self._launch, device, batch, part)
+            )
+            arguments = (some, packed.weights, into, *epilogue, *numbers)
+            kernel(grid, self.THREADS, arguments, self.shared)
 
     def _launch(self, device: Device, batch: int, part: str) -> tuple[Kernel, Any, Any]:
         law = self.law
         kernel = device.kernel(
             "map_few", ELEMENT=ELEMENTS[self.dtype.name], PART=part, FILTERS=law.filters
         )
-        rows = batch * law.result[0] * law.result[1]
+        rows = batch * self.rows
         full = -(-24 * device.multiprocessors // (self.pieces * law.groups))
         grid = (self.pieces, min(rows, full, MOST_GRID), law.groups)
         return kernel, grid, (self.struct, np.int32(rows))

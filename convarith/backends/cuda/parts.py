@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,15 @@ class Parts:
         arrays = (None if part is None else simple(device, part, part_dtype) for part in given)
         self.arguments = (*arrays, activation)
 
-    def of(self, images: slice) -> tuple[Any, ...]:
-        """Return the arguments for some images of the batch."""
+    def in_steps(
+        self, source: Any, result: Any, step: int
+    ) -> Iterator[tuple[Any, Any, tuple[Any, ...]]]:
+        """Yield source, result and the arguments of at most `step` images after the other."""
+        if len(result) <= step:
+            yield source, result, self.arguments
+            return
         scale, bias, residual, activation = self.arguments
-        return scale, bias, residual if residual is None else residual[images], activation
+        for first in range(0, len(result), step):
+            images = slice(first, first + step)
+            some = residual if residual is None else residual[images]
+            yield source[images], result[images], (scale, bias, some, activation)

@@ -15,7 +15,7 @@ from .. import structure
 from ..protocol import PLAIN, Epilogue, Options, Product
 from . import device as devices
 from .channelwise import DepthwiseMap, SeparableMap
-from .gradients import PlainGradient, TiledGradient
+from .gradients import DepthwiseGradient, PlainGradient, TiledGradient
 from .law import ELEMENTS, MOST_COORDINATE, within_reach
 from .layout import simple
 from .maps import FewMap, PlainMap, TiledMap
@@ -47,6 +47,8 @@ def _chosen(product: Product, geometry: ConvGeometry, dtype: np.dtype, options: 
     tiled = dtype == np.float32 or tensor_cores
     plain_only = not within_reach(geometry)
     if product == "kernel_gradient":
+        if tiled and not plain_only and DepthwiseGradient.applies(geometry, dtype):
+            return DepthwiseGradient(geometry, dtype)
         if tiled and not plain_only and TiledGradient.applies(geometry, dtype):
             return TiledGradient(geometry, dtype, tensor_cores=tensor_cores)
         return PlainGradient(geometry, dtype)
@@ -157,11 +159,15 @@ class CudaPlan:
         )
 
     def nbytes(self, source: Any) -> int:
-        """Count the result, a converted source, and scratch."""
-        batch = len(source)
-        entries = self.entries * (1 if self.gradient else 2 * batch)
-        converted = source.size * self.dtype.itemsize
-        return entries * self.dtype.itemsize + converted + self.inner.scratch(batch)
+        """Count the result, a converted source, and scratch.
+
+        Parts of the epilogue in another dtype or layout than the result's come on top.
+        """
+        entries = self.entries * (1 if self.gradient else len(source))
+        simple_source = source.dtype == self.dtype and source.flags.c_contiguous
+        converted = 0 if simple_source else source.size * self.dtype.itemsize
+        scratch = self.inner.scratch(devices.current(), source)
+        return entries * self.dtype.itemsize + converted + scratch
 
     def run(self, source: Any, packed: Packed, out: Any, epilogue: Epilogue) -> Any:
         """Compute into `out`, or into memory of CuPy's pool."""

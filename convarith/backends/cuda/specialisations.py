@@ -5,13 +5,21 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-#: Stages of a map's sum that make a segment; a longer sum is one of segments.
-SEGMENT = 32
-#: Stages up to which a sum is not cut: the last segment would be short.
-UNCUT = 48
+#: Stages of the kernel gradients.
 STAGES = 4
 #: Results of a group up to which a thread makes all of a pixel's.
 FEW = 32
+
+
+class Cut(NamedTuple):
+    """How a map's long sums are cut: into segments of so many stages, but for those up to `uncut`.
+
+    `cycles` are those of a multiprocessor for a stage's products of one result, about.
+    """
+
+    segment: int
+    uncut: int
+    cycles: float
 
 
 class MapTile(NamedTuple):
@@ -27,9 +35,9 @@ class MapTile(NamedTuple):
     rows: int
     columns: int
     blocks: int
-    efficiency: float
+    stages: int
 
-    def constants(self, segments: int) -> dict[str, str | int]:
+    def constants(self, segment: int, segments: int) -> dict[str, str | int]:
         """Return what the kernel is compiled with: 0, 1 and 2 as map_tile.cuh has SEGMENTS."""
         alone = segments == 1 and self.rows * self.columns >= 16 and self.m >= 64
         return {
@@ -39,30 +47,32 @@ class MapTile(NamedTuple):
             "ROWS": self.rows,
             "COLUMNS": self.columns,
             "BLOCKS": max(1, self.blocks - alone),
-            "STAGES": STAGES,
-            "SEGMENT": SEGMENT,
+            "STAGES": self.stages,
+            "SEGMENT": segment,
             "SEGMENTS": segments,
         }
 
     @property
     def shared(self) -> int:
         """Bytes of dynamic shared memory: the stages, or the finished tile."""
-        return max(STAGES * (self.m + self.n) * 64, self.m * (self.n + 8) * 4)
+        return max(self.stages * (self.m + self.n) * STAGE_BYTES, self.m * (self.n + 8) * 4)
 
 
-#: Largest first. The efficiency is of a multiprocessor full of such blocks, about.
+#: Bytes of a row a stage, as ROW_BYTES in map_tile.cuh.
+STAGE_BYTES = 128
+MAP_CUTS = {"map_ffma": Cut(16, 24, 0.25), "map_mma": Cut(32, 80, 0.05)}
 MAP_TILES = {
     "map_ffma": (
-        MapTile(128, 64, 128, 8, 8, 3, 1.0),  # 128 x 128 would spill, at 128 registers
-        MapTile(64, 64, 128, 8, 4, 4, 0.85),
-        MapTile(64, 32, 64, 8, 4, 6, 0.7),
-        MapTile(32, 32, 64, 4, 4, 8, 0.55),
+        MapTile(128, 64, 128, 8, 8, 3, 2),  # 128 x 128 would spill, at 128 registers
+        MapTile(64, 64, 128, 8, 4, 4, 3),
+        MapTile(64, 32, 64, 8, 4, 6, 3),
+        MapTile(32, 32, 64, 4, 4, 8, 3),
     ),
     "map_mma": (
-        MapTile(128, 128, 256, 4, 4, 2, 1.0),
-        MapTile(128, 64, 128, 4, 4, 3, 0.9),
-        MapTile(64, 64, 128, 2, 4, 4, 0.75),
-        MapTile(64, 32, 64, 2, 4, 6, 0.5),
+        MapTile(128, 128, 256, 4, 4, 2, 3),
+        MapTile(128, 64, 128, 4, 4, 3, 3),
+        MapTile(64, 64, 128, 2, 4, 4, 3),
+        MapTile(64, 32, 64, 2, 4, 6, 4),
     ),
 }
 
@@ -135,7 +145,7 @@ def _shipped() -> list[Specialisation]:
             for tile in MAP_TILES[name]:
                 for segments in (0, 1, 2) if rank == 2 and element != "f16" else (0,):
                     constants = {
-                        **tile.constants(segments),
+                        **tile.constants(MAP_CUTS[name].segment, segments),
                         "ELEMENT": element,
                         "PART": element,
                         "RANK": rank,
@@ -148,23 +158,31 @@ def _shipped() -> list[Specialisation]:
             ("gradient_mma", "bf16"),
         ):
             product = {"FFMA": 64} if name == "gradient_ffma" else {"HMMA": 8}
-            for tile in GRADIENT_TILES[name]:
+            for tile in GRADIENT_TILES[name][rank - 2 :]:
                 size = 4 if element == "f32" else 2
                 constants = {**tile.constants(size), "ELEMENT": element, "RANK": rank}
                 found.append(Specialisation(name, constants, {**product, "LDGSTS": 4}))
     for element, vector in (("f32", 4), ("f16", 8), ("bf16", 8)):
         parts = {"ELEMENT": element, "PART": element}
+        constants = {"ELEMENT": element, "VECTOR": vector, "TAPS": 9 if vector == 4 else 3}
+        found.append(Specialisation("gradient_depthwise", constants, {"LDG.E.128": 2}))
         found.append(Specialisation("lay_out", {"ELEMENT": element, "ROUND": 0}))
         found.append(Specialisation("sum_parts", parts))
         wide = {"LDG.E.128": 2, "STG.E.128": 1}
-        for window, advance in ((0, 1), (3, 1), (3, 2), (5, 1)):
-            columns = 4 if vector == 4 else 2
-            constants = {"VECTOR": vector, "COLUMNS": columns, "WINDOW": window, "ADVANCE": advance}
+        columns = 4 if vector == 4 else 2
+        for window, advance, rows in ((0, 1, 1), (3, 1, 3), (3, 2, 1), (5, 1, 1)):
+            constants = {
+                "VECTOR": vector,
+                "COLUMNS": columns,
+                "WINDOW": window,
+                "ADVANCE": advance,
+                "TOGETHER": rows,
+            }
             found.append(Specialisation("depthwise", {**parts, **constants}, wide))
         for aligned in (0, 1):
             claimed = {"STG.E.128": 1} if aligned else {}
             for sources in (1, 3):
-                taps = {"TAPS_X": 2, "TAPS_Y": 2, "SOURCES": sources, "LINES": 4}
+                taps = {"TAPS_X": 2, "TAPS_Y": 2, "SOURCES": sources, "LINES": columns}
                 constants = {**parts, "ALIGNED": aligned, **taps}
                 found.append(Specialisation("separable", constants, claimed))
         for filters in (1, 3, 21, FEW):
