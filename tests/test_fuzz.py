@@ -192,6 +192,17 @@ def test_bad_arguments_end_with_2(words, capsys):
     assert len(captured.err.splitlines()) == 1 and not captured.out
 
 
+def test_cuda_without_a_device_ends_with_2(monkeypatch, capsys):
+    pytest.importorskip("cupy")
+    monkeypatch.setattr(fuzz, "missing", lambda: "needs a CUDA device: there is none")
+    assert run("--backend", "cuda") == 2
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "convarith.testing fuzz: backend: 'cuda' needs a CUDA device: there is none\n"
+    )
+    assert not captured.out
+
+
 def test_no_command_is_an_error(capsys):
     with pytest.raises(SystemExit) as ended:
         __main__.main([])

@@ -147,3 +147,21 @@ def test_what_is_refused():
     assert not partition_of_unity(other, np.ones((3, 1, 2)))
     other = ConvGeometry(9, 1, groups=2, in_channels=2, out_channels=4)
     assert not partition_of_unity(other, np.ones((1, 1, 4)))
+
+
+def test_tensors_are_judged_too(torch):
+    kernel = torch.tensor([1.0, 2.0, 1.0])
+    geometry = ConvGeometry(9, 3, strides=2)
+    assert partition_of_unity(geometry, kernel / 2) and not partition_of_unity(geometry, kernel)
+    assert type(checkerboard(geometry, kernel=kernel).sums) is np.ndarray
+
+
+@pytest.mark.cuda
+def test_a_kernel_on_a_device_is_read():
+    cupy = pytest.importorskip("cupy")
+    geometry = ConvGeometry(9, 3, strides=2)
+    for kernel in (np.array([1.0, 2.0, 1.0]), np.array([1, 2, 4])):
+        here, there = checkerboard(geometry, kernel), checkerboard(geometry, cupy.asarray(kernel))
+        assert type(there.sums) is np.ndarray and there.found == here.found
+        np.testing.assert_array_equal(there.sums, here.sums)
+    assert partition_of_unity(geometry, cupy.asarray([0.5, 1.0, 0.5]))

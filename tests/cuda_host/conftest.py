@@ -5,8 +5,11 @@ from __future__ import annotations
 import hypothesis
 import pytest
 
+from convarith.backends.cuda import device as devices
+
 from . import build
 from .host import HostDevice
+from .problems import Watched
 
 #: Needs NVRTC alone.
 WITHOUT_HOST = {"test_compile"}
@@ -29,18 +32,31 @@ def pytest_collection_modifyitems(config, items):
     reason = build.missing()
     here = {item for item in items if item.path.parent == build.SHIM.parent}
     for item in here:
-        if reason and item.path.stem not in WITHOUT_HOST:
+        alone = item.get_closest_marker("cuda") and "host_device" not in item.fixturenames
+        if reason and not alone and item.path.stem not in WITHOUT_HOST:
             item.add_marker(pytest.mark.skip(reason=reason))
     if build.SANITIZER:
-        dropped = [item for item in here if item.get_closest_marker("plain")]
+        dropped = [item for item in here if any(map(item.get_closest_marker, ("plain", "cuda")))]
         config.hook.pytest_deselected(items=dropped)
         items[:] = [item for item in items if item not in dropped]
 
 
 @pytest.fixture(scope="module")
 def host_device():
-    """The CPU as the device of the package's kernels, with ``seed``, ``cp_mode`` and ``sample``."""
-    return HostDevice()
+    """The CPU as the device of the package's kernels."""
+    return Watched(HostDevice())
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    """CuPy's device."""
+    return Watched(devices.current())
+
+
+@pytest.fixture(scope="module", params=["host", pytest.param("gpu", marks=pytest.mark.cuda)])
+def device(request):
+    """A device of the package's kernels: the CPU, and a GPU where there is one."""
+    return request.getfixturevalue("gpu" if request.param == "gpu" else "host_device")
 
 
 @pytest.fixture(scope="module")

@@ -49,20 +49,22 @@ def report(specialisation: Specialisation, architecture: str) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.cubin")
         path.write_bytes(code)
-        usage, sass = (_read(path, option) for option in ("-res-usage", "-sass"))
-    registers, stack = (int(re.search(rf"{key}:(\d+)", usage)[1]) for key in ("REG", "STACK"))
+        text = _read(path, "-res-usage", "-sass")
+    registers, stack = (int(re.search(rf"{key}:(\d+)", text)[1]) for key in ("REG", "STACK"))
     # An address in a comment, perhaps a predicate, then the instruction: `LDG.E.128 R4, ...`.
-    found = re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)", sass, re.MULTILINE)
+    found = re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)", text, re.MULTILINE)
     return Report(registers, stack, collections.Counter(_stems(found)), log)
 
 
-def _read(path: Path, option: str) -> str:
+def _read(path: Path, *options: str) -> str:
     program = cuobjdump()
     # It looks for nvdisasm on the PATH, though that lies beside it.
     environment = {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run([program, option, path], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [program, *options, path], env=environment, capture_output=True, text=True
+    )
     if done.returncode:
-        raise RuntimeError(f"cuobjdump {option}: {done.stderr}")
+        raise RuntimeError(f"cuobjdump {' '.join(options)}: {done.stderr}")
     return done.stdout
 
 

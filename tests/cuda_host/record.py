@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import multiprocessing
 from pathlib import Path
 
 from convarith.backends.cuda.compile import ARCHITECTURES
@@ -19,21 +20,29 @@ def recorded() -> dict[str, dict[str, int]]:
     return {} if not FILE.exists() else json.loads(FILE.read_text(encoding="utf-8"))
 
 
-def registers(specialisation: Specialisation) -> tuple[str, dict[str, int]]:
-    """Compile a specialisation for every architecture and count."""
-    counts = {
-        architecture: machine_code.report(specialisation, architecture).registers
-        for architecture in ARCHITECTURES
-    }
-    return machine_code.named(specialisation), counts
+def registers(job: tuple[Specialisation, str]) -> tuple[str, str, int]:
+    """Compile a specialisation for an architecture and count."""
+    specialisation, architecture = job
+    name = machine_code.named(specialisation)
+    return name, architecture, machine_code.report(specialisation, architecture).registers
 
 
 def main() -> None:
-    """Compile everything and write the table."""
-    with concurrent.futures.ProcessPoolExecutor() as pool:
-        table = sorted(pool.map(registers, SPECIALISATIONS))
-    lines = [f"{json.dumps(name)}: {json.dumps(counts)}" for name, counts in table]
-    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    """Compile everything and write the table: a line a specialisation, all of it or nothing."""
+    reason = machine_code.missing()
+    if reason:
+        raise SystemExit(reason)
+    jobs = [(one, architecture) for one in SPECIALISATIONS for architecture in ARCHITECTURES]
+    table: dict[str, dict[str, int]] = {}
+    # Processes that begin anew: NVRTC holds locks that a fork would copy.
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(mp_context=spawn) as pool:
+        for name, architecture, count in pool.map(registers, jobs, chunksize=4):
+            table.setdefault(name, {})[architecture] = count
+    lines = [f"{json.dumps(name)}: {json.dumps(table[name])}" for name in sorted(table)]
+    beside = FILE.with_suffix(".part")
+    beside.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    beside.replace(FILE)
 
 
 if __name__ == "__main__":

@@ -33,9 +33,6 @@ class DepthwiseMap:
         span = (self.columns - 1) * last["stride"] + last["taps"]
         plain = not transposed and last["dilation"] == 1 and last["taps"] > 1
         self.window = last["taps"] if plain and span <= 9 else 0
-        # As many rows of sources at a time as registers hold, all of a window or one.
-        rows = law.axes[1]["taps"]
-        self.together = rows if rows * span <= 18 else 1
         self.advance = last["stride"] if self.window else 1
         counts = law.phase_counts()
         counts[-1] = -(-counts[-1] // self.columns)
@@ -90,7 +87,6 @@ class DepthwiseMap:
             COLUMNS=self.columns,
             WINDOW=self.window,
             ADVANCE=self.advance,
-            TOGETHER=self.together if self.window else 1,
         )
 
 
@@ -121,8 +117,7 @@ class SeparableMap:
             (columns + reach) // stride + 4 if transposed else (columns - 1) * stride + reach + 1
         )
         self.sources = -(-self.span * channels // self.THREADS)
-        lines = 4 if dtype.itemsize == 4 else 2  # what registers hold
-        self.lines = lines if self._shared(lines) <= self.MOST_SHARED else 1
+        self.lines = 4 if self._shared(4) <= self.MOST_SHARED else 1
         self.even = width % each == 0
         self.shared = self._shared(self.lines)
         self.step = max(1, MOST // 2 // law.result[1])

@@ -1,7 +1,6 @@
 // W x or W^T y where every channel is by itself: VECTOR channels (16 bytes, or 1 where they do not
 // lie so) and COLUMNS neighbouring results a thread. With WINDOW taps of step 1 on the last axis,
-// read ADVANCE apart, the sources that neighbours share are loaded once, and those of TOGETHER rows at
-// a time; WINDOW 0 takes any law.
+// read ADVANCE apart, the sources that neighbours share are loaded once; WINDOW 0 takes any law.
 // It moves as few bytes as there are, where map_ffma would multiply by a matrix of one entry.
 #include "finish.cuh"
 #include "walk.cuh"
@@ -11,7 +10,7 @@ struct alignas(VECTOR * sizeof(ELEMENT)) Vector {
 };
 
 // source (n, *spatial, channels), weights (*k, channels); blockIdx.y is the phase.
-extern "C" __global__ void __launch_bounds__(128, 3)
+extern "C" __global__ void __launch_bounds__(128, 4)
 depthwise(const ELEMENT* __restrict__ source, const ELEMENT* __restrict__ weights,
           ELEMENT* __restrict__ result, const PART* __restrict__ scale,
           const PART* __restrict__ bias, const PART* residual, int activation, Map map, int batch) {
@@ -33,59 +32,39 @@ depthwise(const ELEMENT* __restrict__ source, const ELEMENT* __restrict__ weight
   const int j0 = at % w0.count, image = at / w0.count;
   if (image >= batch) return;
   Computed<ELEMENT>::type sums[COLUMNS][VECTOR] = {};
-  const int first = w2.origin + w2.advance * j2;
-#if WINDOW
-  constexpr int SPAN = (COLUMNS - 1) * ADVANCE + WINDOW;
-  bool inside[SPAN];
-#pragma unroll
-  for (int i = 0; i < SPAN; ++i) inside[i] = (unsigned)(first + i) < (unsigned)a2.source;
-#endif
   for (int t0 = 0; t0 < w0.taps; ++t0) {
     const int s0 = w0.origin + w0.advance * j0 + w0.turn * t0;
     if ((unsigned)s0 >= (unsigned)a0.source) continue;
-    const ELEMENT* plane = source + ((long long)image * a0.source + s0) * a1.source * a2.source *
-                                        channels + c;
-    const ELEMENT* k0 = weights + (w0.first + w0.every * t0) * (long long)a1.taps * a2.taps *
-                                      channels + c;
-#if WINDOW
-    for (int t1 = 0; t1 < a1.taps; t1 += TOGETHER) {
-      Vector x[TOGETHER][SPAN];
-#pragma unroll
-      for (int r = 0; r < TOGETHER; ++r) {
-        const int s1 = w1.origin + w1.advance * j1 + w1.turn * (t1 + r);
-        const bool there = (unsigned)s1 < (unsigned)a1.source;
-        const ELEMENT* row = plane + ((long long)s1 * a2.source + first) * channels;
-#pragma unroll
-        for (int i = 0; i < SPAN; ++i) {
-          x[r][i] = Vector();
-          if (there && inside[i]) x[r][i] = *(const Vector*)(row + i * (long long)channels);
-        }
-      }
-#pragma unroll
-      for (int r = 0; r < TOGETHER; ++r) {
-        const int s1 = w1.origin + w1.advance * j1 + w1.turn * (t1 + r);
-        if ((unsigned)s1 >= (unsigned)a1.source) continue;
-        const ELEMENT* k = k0 + (t1 + r) * (long long)WINDOW * channels;
-#pragma unroll
-        for (int t2 = 0; t2 < WINDOW; ++t2) {
-          const Vector w = *(const Vector*)(k + t2 * channels);
-#pragma unroll
-          for (int j = 0; j < COLUMNS; ++j)
-            if (inside[j * ADVANCE + t2]) {
-#pragma unroll
-              for (int v = 0; v < VECTOR; ++v)
-                sums[j][v] =
-                    multiply_add(wide(x[r][j * ADVANCE + t2].of[v]), wide(w.of[v]), sums[j][v]);
-            }
-        }
-      }
-    }
-#else
     for (int t1 = 0; t1 < w1.taps; ++t1) {
       const int s1 = w1.origin + w1.advance * j1 + w1.turn * t1;
       if ((unsigned)s1 >= (unsigned)a1.source) continue;
-      const ELEMENT* row = plane + (long long)s1 * a2.source * channels;
-      const ELEMENT* k = k0 + (w1.first + w1.every * t1) * (long long)a2.taps * channels;
+      const ELEMENT* row =
+          source + (((long long)image * a0.source + s0) * a1.source + s1) * a2.source * channels + c;
+      const ELEMENT* k = weights + ((w0.first + w0.every * t0) * (long long)a1.taps + w1.first +
+                                    w1.every * t1) * a2.taps * channels + c;
+      const int first = w2.origin + w2.advance * j2;
+#if WINDOW
+      constexpr int SPAN = (COLUMNS - 1) * ADVANCE + WINDOW;
+      Vector x[SPAN];
+      bool inside[SPAN];
+#pragma unroll
+      for (int i = 0; i < SPAN; ++i) {
+        inside[i] = (unsigned)(first + i) < (unsigned)a2.source;
+        x[i] = Vector();
+        if (inside[i]) x[i] = *(const Vector*)(row + (long long)(first + i) * channels);
+      }
+#pragma unroll
+      for (int t2 = 0; t2 < WINDOW; ++t2) {
+        const Vector w = *(const Vector*)(k + t2 * channels);
+#pragma unroll
+        for (int j = 0; j < COLUMNS; ++j)
+          if (inside[j * ADVANCE + t2]) {
+#pragma unroll
+            for (int v = 0; v < VECTOR; ++v)
+              sums[j][v] = multiply_add(wide(x[j * ADVANCE + t2].of[v]), wide(w.of[v]), sums[j][v]);
+          }
+      }
+#else
       for (int t2 = 0; t2 < w2.taps; ++t2) {
         const Vector w = *(const Vector*)(k + (w2.first + (long long)w2.every * t2) * channels);
 #pragma unroll
@@ -98,8 +77,8 @@ depthwise(const ELEMENT* __restrict__ source, const ELEMENT* __restrict__ weight
             sums[j][v] = multiply_add(wide(x.of[v]), wide(w.of[v]), sums[j][v]);
         }
       }
-    }
 #endif
+    }
   }
   const Finish finish = {scale, bias, residual, activation};
 #pragma unroll

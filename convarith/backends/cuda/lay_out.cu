@@ -26,7 +26,7 @@ lay_out(const ELEMENT* __restrict__ from, ELEMENT* __restrict__ to, int* careful
       value = from[a * layout.of_a + b * layout.of_b + c * layout.of_c + d * layout.of_d];
     all_finite = all_finite && finite(value);
 #if ROUND
-    value = __uint_as_float(nearest_tf32(__float_as_uint(value)));
+    if (finite(value)) value = __uint_as_float(nearest_tf32(__float_as_uint(value)) & 0xffffe000);
 #endif
     if (to) to[at] = value;
   }

@@ -81,16 +81,17 @@ DEV int find_row(const Map& map, const Tile& t, int m, Row& row) {
 
 // The copies of one thread: chunk threadIdx.x % ROW_CHUNKS of every stage, in a few of its rows.
 struct Loader {
-  const ELEMENT *sources, *weights;  // at the group's first channel; at the thread's first row of B
+  const char *sources, *weights;     // at the group's first channel; at the thread's first row of B
   int t[RANK], of_tap;               // the tap and, among its chunks, the one that is next
   int row, chunk;
 
   DEV Loader(const Map& map, const Tile& tile, const ELEMENT* all_sources,
              const ELEMENT* all_weights)
       : t{}, of_tap(0), row(threadIdx.x / ROW_CHUNKS), chunk(threadIdx.x % ROW_CHUNKS) {
-    sources = all_sources + (long long)tile.group * map.padded_channels;
-    weights = all_weights +
-              ((long long)tile.group * map.result_channels + tile.n0 + row) * map.row;
+    sources = (const char*)(all_sources + (long long)tile.group * map.padded_channels);
+    weights = (const char*)(all_weights +
+                            ((long long)tile.group * map.result_channels + tile.n0 + row) *
+                                map.row);
     advance(map, tile, tile.segment * (ROW_CHUNKS * SEGMENT) + chunk);
   }
 
@@ -116,9 +117,10 @@ struct Loader {
       away = away * a.source + turned[axis];
       tap = tap * a.taps + w.first + w.every * t[axis];
     }
-    const int pitch = map.groups * map.padded_channels;
-    const ELEMENT* a = sources + of_tap * CHUNK;
-    const ELEMENT* b = weights + (tap * map.padded_channels + of_tap * CHUNK);
+    const int pitch = map.groups * map.padded_channels * (int)sizeof(ELEMENT);
+    const char* a = sources + of_tap * 16;
+    const char* b = weights + ((long long)tap * map.chunks + of_tap) * 16;
+    const long long next_b = ROWS_A_PASS * map.row * (int)sizeof(ELEMENT);
 #pragma unroll
     for (int i = 0; i < PASSES_A; ++i) {
       const Row r = rows[row + i * ROWS_A_PASS];
@@ -133,7 +135,7 @@ struct Loader {
 #pragma unroll
     for (int i = 0; i < PASSES_B; ++i)
       cp_async16(stage + swizzled(TILE_M + row + i * ROWS_A_PASS, chunk),
-                 b + i * (ROWS_A_PASS * map.row),
+                 b + i * next_b,
                  some && tile.n0 + row + i * ROWS_A_PASS < map.result_channels);
     advance(map, tile, ROW_CHUNKS);
   }

@@ -18,7 +18,7 @@ from .specialisations import FEW, MAP_CUTS, MAP_TILES, STAGE_BYTES, MapTile
 
 PLAIN_THREADS = 256
 #: Cycles that a stage takes at least, with only one under way.
-LATENCY = 1000
+LATENCY = 1500
 
 
 class PlainMap:
@@ -87,7 +87,7 @@ class TiledMap:
         columns = -(-law.filters // 32) * law.groups * _segments(law, dtype, "map_ffma")
         return (
             max(math.prod(law.result), reach, law.taps * padded) < MOST // 2
-            and law.groups * max(law.filters, padded) < MOST // 2
+            and law.groups * max(law.filters, padded) < MOST // 16
             and max(columns, law.phases) < MOST_GRID
         )
 
@@ -167,10 +167,11 @@ class _TileLaunch:
             return rows, columns * law.groups, law.phases
 
         def cost(tile: MapTile) -> float:
-            blocks, full = math.prod(grid(tile)), tile.blocks * device.multiprocessors
-            active = min(tile.blocks, -(-blocks // device.multiprocessors))
-            cycles = active * tile.m * tile.n * MAP_CUTS[of.name].cycles
-            return -(-blocks // full) * max(cycles, LATENCY / (tile.stages - 1))
+            blocks, together = math.prod(grid(tile)), tile.resident(0 if of.segments == 1 else 1)
+            active = min(together, -(-blocks // device.multiprocessors))
+            cycles = active * tile.m * tile.n * MAP_CUTS[of.name].cycles / tile.efficiency
+            waves = -(-blocks // (together * device.multiprocessors))
+            return waves * max(cycles, LATENCY / (tile.stages - 1))
 
         self.tile = min(MAP_TILES[of.name], key=cost)
         rows, columns, phases = grid(self.tile)

@@ -62,12 +62,6 @@ DEV void mma_tf32_1688(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsig
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// To TF32, the nearest, ties away from zero.
-DEV unsigned round_tf32(unsigned x) {
-  unsigned r;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(__uint_as_float(x)));
-  return r;
-}
 DEV float half_to_float(unsigned short x) {
   float r;
   asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(x));

@@ -19,34 +19,6 @@ struct Line {
   int k[TAPS_Y];
 };
 
-DEV void find_line(const Map& map, long long number, int rows, Line& line) {
-  const Axis& ay = map.axes[1];
-  const int image = (int)(number / ay.result), iy = (int)(number - (long long)image * ay.result);
-  const int j = map.transposed ? iy / ay.stride : iy;
-  const Walk w = walk(ay, map.transposed ? iy - j * ay.stride : 0, map.transposed);
-#pragma unroll
-  for (int t = 0; t < TAPS_Y; ++t) {
-    const int sy = w.origin + w.advance * j + w.turn * t;
-    const bool there = number < rows && t < w.taps && (unsigned)sy < (unsigned)ay.source;
-    line.from[t] =
-        there ? ((long long)image * ay.source + sy) * map.axes[2].source * map.groups : -1;
-    line.k[t] = there ? (w.first + w.every * t) * map.groups : 0;
-  }
-}
-
-DEV void read_sources(const ELEMENT* source, const Line* lines, const int (&source_of)[SOURCES],
-                      float (&x)[LINES][SOURCES][TAPS_Y]) {
-#pragma unroll
-  for (int l = 0; l < LINES; ++l)
-#pragma unroll
-    for (int t = 0; t < TAPS_Y; ++t) {
-      const long long from = lines[l].from[t];
-#pragma unroll
-      for (int m = 0; m < SOURCES; ++m)
-        x[l][m][t] = from >= 0 && source_of[m] >= 0 ? wide(source[from + source_of[m]]) : 0;
-    }
-}
-
 // source (n, h, w, channels); along_y (kh, channels), along_x (kw, channels), all finite. TAPS_X
 // and TAPS_Y are the most of a phase. blockIdx: x is the piece of THREADS*EACH entries of a row of results, y the
 // first LINES of its `rows` (of all images). `span`: sources that a piece can read along x, SOURCES*THREADS
@@ -57,8 +29,8 @@ separable(const ELEMENT* __restrict__ source, const float* __restrict__ along_y,
           const PART* __restrict__ scale, const PART* __restrict__ bias, const PART* residual,
           int activation, Map map, int span, int rows) {
   DYN_SMEM(shared);
-  SHARED(Line, lines, [2][LINES]);
-  const Axis& ax = map.axes[2];
+  SHARED(Line, lines, [LINES]);
+  const Axis &ay = map.axes[1], &ax = map.axes[2];
   const int channels = map.groups, width = ax.result * channels;
   const int begin = blockIdx.x * (THREADS * EACH), entries = span * channels;
   const int pitch = entries + 1;  // of a row of sources; its last entry is 0
@@ -105,34 +77,46 @@ separable(const ELEMENT* __restrict__ source, const float* __restrict__ along_y,
                        : -1;
   }
   const Finish finish = {scale, bias, residual, activation};
-  float x[LINES][SOURCES][TAPS_Y];  // of the next rows of sources
-  // While a block writes some rows, the sources of the next are on their way.
-  const int step_rows = gridDim.y * LINES;
-  int first = blockIdx.y * LINES, buffer = 0;
-  if (threadIdx.x < LINES) find_line(map, first + threadIdx.x, rows, lines[0][threadIdx.x]);
-  __syncthreads();
-  read_sources(source, lines[0], source_of, x);
-  for (; first < rows; first += step_rows, buffer ^= 1) {
+  for (int first = blockIdx.y * LINES; first < rows; first += gridDim.y * LINES) {
+    if (threadIdx.x < LINES && first + threadIdx.x < rows) {
+      Line& line = lines[threadIdx.x];
+      const int number = first + threadIdx.x, image = number / ay.result;
+      const int iy = number - image * ay.result, j = map.transposed ? iy / ay.stride : iy;
+      const Walk w = walk(ay, map.transposed ? iy - j * ay.stride : 0, map.transposed);
+#pragma unroll
+      for (int t = 0; t < TAPS_Y; ++t) {
+        const int sy = w.origin + w.advance * j + w.turn * t;
+        const bool there = t < w.taps && (unsigned)sy < (unsigned)ay.source;
+        line.from[t] = there ? ((long long)image * ay.source + sy) * ax.source * channels : -1;
+        line.k[t] = there ? (w.first + w.every * t) * channels : 0;
+      }
+    }
+    __syncthreads();  // and the rows of sources before these have been read
+    const int some = min(LINES, rows - first);
 #pragma unroll
     for (int l = 0; l < LINES; ++l) {
-      const Line& line = lines[buffer][l];
+      if (l >= some) break;
+      float x[SOURCES][TAPS_Y];
+#pragma unroll
+      for (int t = 0; t < TAPS_Y; ++t) {
+        const long long from = lines[l].from[t];
+#pragma unroll
+        for (int m = 0; m < SOURCES; ++m)
+          x[m][t] = from >= 0 && source_of[m] >= 0 ? wide(source[from + source_of[m]]) : 0;
+      }
 #pragma unroll
       for (int m = 0; m < SOURCES; ++m) {
         float sum = 0;
 #pragma unroll
         for (int t = 0; t < TAPS_Y; ++t)
-          if (line.from[t] >= 0)
-            sum = __fmaf_rn(x[l][m][t], along_y[line.k[t] + source_channel[m]], sum);
+          if (lines[l].from[t] >= 0)
+            sum = __fmaf_rn(x[m][t], along_y[lines[l].k[t] + source_channel[m]], sum);
         if (threadIdx.x + m * THREADS < entries) row[l * pitch + threadIdx.x + m * THREADS] = sum;
       }
     }
-    if (threadIdx.x < LINES)
-      find_line(map, first + step_rows + threadIdx.x, rows, lines[buffer ^ 1][threadIdx.x]);
-    __syncthreads();  // the rows of sources are there, and the next lines
-    read_sources(source, lines[buffer ^ 1], source_of, x);
-    const int some = min(LINES, rows - first);
+    __syncthreads();
     for (int l = 0; l < some; ++l) {
-      const float* from = row + l * pitch;
+      const float* x = row + l * pitch;
       const long long start = (long long)(first + l) * width;
       alignas(16) ELEMENT out[EACH];
 #pragma unroll
@@ -140,7 +124,7 @@ separable(const ELEMENT* __restrict__ source, const float* __restrict__ along_y,
         const int i = begin + (ALIGNED ? threadIdx.x * EACH + e : threadIdx.x + THREADS * e);
         float sum = 0;
 #pragma unroll
-        for (int t = 0; t < TAPS_X; ++t) sum = __fmaf_rn(from[at[e][t]], weights[e][t], sum);
+        for (int t = 0; t < TAPS_X; ++t) sum = __fmaf_rn(x[at[e][t]], weights[e][t], sum);
         if (ALIGNED) {
           if (i < width) out[e] = finish(sum, channel[e], start + i);
         } else if (i < width) {
@@ -150,6 +134,6 @@ separable(const ELEMENT* __restrict__ source, const float* __restrict__ along_y,
       if (ALIGNED && begin + threadIdx.x * EACH < width)
         *(uint4*)(result + start + begin + threadIdx.x * EACH) = *(const uint4*)out;
     }
-    __syncthreads();  // before the next rows of sources overwrite these
+    __syncthreads();
   }
 }

@@ -27,6 +27,7 @@ class MapTile(NamedTuple):
 
     `rows` and `columns` are a thread's sums for map_ffma, and for map_mma a warp's 16 x 8 blocks;
     `blocks` share a multiprocessor, and as many fewer where sums are of segments in one block.
+    `efficiency` is that of a multiprocessor full of them, about.
     """
 
     m: int
@@ -36,21 +37,26 @@ class MapTile(NamedTuple):
     columns: int
     blocks: int
     stages: int
+    efficiency: float
 
     def constants(self, segment: int, segments: int) -> dict[str, str | int]:
         """Return what the kernel is compiled with: 0, 1 and 2 as map_tile.cuh has SEGMENTS."""
-        alone = segments == 1 and self.rows * self.columns >= 16 and self.m >= 64
         return {
             "TILE_M": self.m,
             "TILE_N": self.n,
             "THREADS": self.threads,
             "ROWS": self.rows,
             "COLUMNS": self.columns,
-            "BLOCKS": max(1, self.blocks - alone),
+            "BLOCKS": self.resident(segments),
             "STAGES": self.stages,
             "SEGMENT": segment,
             "SEGMENTS": segments,
         }
+
+    def resident(self, segments: int) -> int:
+        """Return the blocks that share a multiprocessor: fewer where sums take registers twice."""
+        twice = segments == 1 and self.m * self.n >= 64 * 64
+        return max(1, self.blocks - twice)
 
     @property
     def shared(self) -> int:
@@ -60,19 +66,19 @@ class MapTile(NamedTuple):
 
 #: Bytes of a row a stage, as ROW_BYTES in map_tile.cuh.
 STAGE_BYTES = 128
-MAP_CUTS = {"map_ffma": Cut(16, 24, 0.25), "map_mma": Cut(32, 80, 0.05)}
+MAP_CUTS = {"map_ffma": Cut(16, 24, 0.25), "map_mma": Cut(16, 40, 0.05)}
 MAP_TILES = {
     "map_ffma": (
-        MapTile(128, 64, 128, 8, 8, 3, 2),  # 128 x 128 would spill, at 128 registers
-        MapTile(64, 64, 128, 8, 4, 4, 3),
-        MapTile(64, 32, 64, 8, 4, 6, 3),
-        MapTile(32, 32, 64, 4, 4, 8, 3),
+        MapTile(128, 64, 128, 8, 8, 3, 2, 1.0),  # 128 x 128 would spill, at 128 registers
+        MapTile(64, 64, 128, 8, 4, 4, 3, 0.85),
+        MapTile(64, 32, 64, 8, 4, 6, 3, 0.7),
+        MapTile(32, 32, 64, 4, 4, 8, 3, 0.55),
     ),
     "map_mma": (
-        MapTile(128, 128, 256, 4, 4, 2, 3),
-        MapTile(128, 64, 128, 4, 4, 3, 3),
-        MapTile(64, 64, 128, 2, 4, 4, 3),
-        MapTile(64, 32, 64, 2, 4, 6, 4),
+        MapTile(128, 128, 256, 4, 4, 2, 3, 1.0),
+        MapTile(128, 64, 256, 2, 4, 2, 3, 0.85),
+        MapTile(64, 64, 256, 2, 2, 2, 4, 0.65),
+        MapTile(64, 32, 128, 2, 2, 4, 4, 0.45),
     ),
 }
 
@@ -170,19 +176,18 @@ def _shipped() -> list[Specialisation]:
         found.append(Specialisation("sum_parts", parts))
         wide = {"LDG.E.128": 2, "STG.E.128": 1}
         columns = 4 if vector == 4 else 2
-        for window, advance, rows in ((0, 1, 1), (3, 1, 3), (3, 2, 1), (5, 1, 1)):
+        for window, advance in ((0, 1), (3, 1), (3, 2), (5, 1)):
             constants = {
                 "VECTOR": vector,
                 "COLUMNS": columns,
                 "WINDOW": window,
                 "ADVANCE": advance,
-                "TOGETHER": rows,
             }
             found.append(Specialisation("depthwise", {**parts, **constants}, wide))
         for aligned in (0, 1):
             claimed = {"STG.E.128": 1} if aligned else {}
             for sources in (1, 3):
-                taps = {"TAPS_X": 2, "TAPS_Y": 2, "SOURCES": sources, "LINES": columns}
+                taps = {"TAPS_X": 2, "TAPS_Y": 2, "SOURCES": sources, "LINES": 4}
                 constants = {**parts, "ALIGNED": aligned, **taps}
                 found.append(Specialisation("separable", constants, claimed))
         for filters in (1, 3, 21, FEW):

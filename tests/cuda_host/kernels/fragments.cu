@@ -1,7 +1,7 @@
 // d = a*b for one tile, 16 x 8: ldmatrix and one mma.sync of each type, fragments as PTX has them.
 // a (16, DEPTH) and b are of 2 bytes an entry, or of 4 for TF32; TRANSPOSED: b (DEPTH, 8), else
 // (8, DEPTH).
-#include "ptx80.cuh"
+#include "tensor_cores.cuh"
 
 constexpr int DEPTH = 32 / sizeof(ELEMENT);
 
@@ -24,7 +24,7 @@ fragments(const ELEMENT* a, const ELEMENT* b, float* d) {
 #endif
   float sums[4] = {};
 #if TF32
-  for (int i = 0; i < 4; ++i) fa[i] = round_tf32(fa[i]), fb[i] = round_tf32(fb[i]);
+  for (int i = 0; i < 4; ++i) fa[i] = nearest_tf32(fa[i]), fb[i] = nearest_tf32(fb[i]);
 #endif
   MMA(sums, fa, fb[0], fb[1]);
   for (int e = 0; e < 4; ++e)

@@ -30,10 +30,7 @@ inline float max(float a, float b) { return std::fmax(a, b); }
 inline double min(double a, double b) { return std::fmin(a, b); }
 inline double max(double a, double b) { return std::fmax(a, b); }
 
-// cvt.rna.tf32.f32: the nearest of 10 bits of fraction, ties away from zero.
-inline unsigned round_tf32(unsigned x) {
-  return (x & 0x7f800000u) == 0x7f800000u ? x : (x + 0x1000u) & 0xffffe000u;
-}
+inline float fabsf(float x) { return std::fabs(x); }
 
 inline float bfloat_to_float(unsigned short x) { return __uint_as_float((unsigned)x << 16); }
 inline unsigned short float_to_bfloat(float x) {

@@ -1,0 +1,156 @@
+"""Kernels at the edges: epilogues, infinities, odd addresses, several launches."""
+
+import numpy as np
+import pytest
+
+from convarith import ConvGeometry
+from convarith.backends import Options, reference
+from convarith.backends.cuda import channelwise, gradients, maps
+from convarith.backends.protocol import PLAIN
+
+from .aimed import PLANE, deep_channels, geometry
+from .problems import Problem, assert_same_bits
+
+PARTS = ("scale", "bias", "residual")
+DEEP = geometry((3, 4), 3, (1, deep_channels("map_ffma", 4), 37), padding="SAME")
+#: One problem a map kernel. All read padding, and their channels are no whole chunks but DEEP's.
+MAPS = {
+    "map_plain": Problem(
+        "transpose", geometry((5, 9), (3, 2), (2, 3, 2), **PLANE), dtype="float64"
+    ),
+    "map_few": Problem("transpose", geometry((6, 50), (2, 3), (2, 3, 3), **PLANE)),
+    "map_ffma": Problem("forward", geometry((5, 8), (3, 2), (2, 35, 37), **PLANE)),
+    "map_mma": Problem(
+        "transpose", geometry((5, 8), (3, 2), (2, 35, 37), **PLANE), dtype="float16"
+    ),
+    "depthwise": Problem("forward", geometry((5, 11), 3, (8, 1, 1), padding="SAME")),
+    "separable": Problem(
+        "transpose", geometry((12, 18), 4, (6, 1, 1), strides=2, padding=1), structure="bilinear"
+    ),
+}
+GRADIENTS = {
+    "gradient_plain": Problem(
+        "kernel_gradient", geometry((5, 8), (3, 2), (2, 5, 7), **PLANE), dtype="float64"
+    ),
+    "gradient_ffma": Problem("kernel_gradient", geometry((5, 8), (3, 2), (2, 5, 7), **PLANE)),
+    "gradient_mma": Problem(
+        "kernel_gradient", geometry((5, 8), (3, 2), (2, 5, 7), **PLANE), dtype="float16"
+    ),
+}
+ALL = MAPS | GRADIENTS
+
+
+@pytest.mark.parametrize("kernel", MAPS)
+@pytest.mark.parametrize("parts", [PARTS, ("bias",)], ids="-".join)
+@pytest.mark.parametrize("activation", [None, "relu", "relu6"], ids=str)
+def test_an_epilogue(device, kernel, parts, activation):
+    problem = MAPS[kernel].changed(parts=parts, activation=activation)
+    result = problem.run(device)
+    assert device.ran(kernel)
+    problem.check(result)
+
+
+def test_an_epilogue_of_integers_wraps_before_its_activation(device):
+    of = geometry((5, 9), (3, 2), (2, 3, 2), **PLANE)
+    for dtype, activation in (("int8", "relu"), ("uint8", "relu6"), ("int64", "relu6")):
+        problem = Problem("forward", of, dtype=dtype, parts=PARTS, activation=activation)
+        problem.check(problem.run(device))
+
+
+def test_an_epilogue_in_float32_of_halves(device):
+    problem = MAPS["map_mma"].changed(parts=PARTS)
+    wide = {name: problem.arrays[name].astype(np.float32) for name in PARTS}
+    assert_same_bits(problem.run(device, arrays=wide), problem.run(device))
+    assert device.ran("map_mma", PART="f16")
+    problem.run(device, arrays={**wide, "bias": problem.arrays["bias"]})
+    assert device.ran("map_mma", PART="f32")
+
+
+def expected(problem, arrays):
+    """Return the reference's result of other numbers, in float64."""
+    plan = reference.plan(problem.product, problem.geometry, np.dtype(float), Options())
+    operand = plan.pack(arrays["operand"].astype(float))
+    return plan.run(arrays["source"].astype(float), operand, None, PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "problem", "multiprocessors"),
+    [
+        *((name, problem, 8) for name, problem in ALL.items() if name != "separable"),
+        *(("map_ffma", Problem("forward", DEEP), most) for most in (1, 64)),
+    ],
+)
+def test_infinities_go_where_they_belong(device, kernel, problem, multiprocessors):
+    device.multiprocessors = multiprocessors
+    arrays = {name: array.copy() for name, array in problem.arrays.items()}
+    operand = arrays["operand"]
+    # At corners, where taps (of g: results) have the padding before and behind them.
+    operand.flat[0], operand.flat[-1], operand.flat[operand.size // 2] = np.inf, -np.inf, np.nan
+    with np.errstate(all="ignore"):
+        right = expected(problem, arrays)
+        result = problem.run(device, arrays=arrays).astype(float)
+        assert device.ran(kernel)
+        eps = float(np.finfo(problem.numbers).eps)
+        near = np.isclose(
+            result, right, rtol=4 * eps, atol=4 * eps * problem.terms(), equal_nan=True
+        )
+    assert 0 < np.isfinite(right).sum() < right.size, "some results are finite, and some are not"
+    assert near.all(), f"{result[~near]} for {right[~near]}"
+
+
+def test_a_source_that_is_not_finite_is_not_spread(device):
+    for kernel, problem in MAPS.items():
+        source = problem.arrays["source"].copy()
+        source.flat[0], source.flat[-1] = np.inf, np.nan
+        arrays = {**problem.arrays, "source": source}
+        finite = np.isfinite(problem.run(device, arrays=arrays))
+        assert device.ran(kernel)
+        np.testing.assert_array_equal(finite, np.isfinite(expected(problem, arrays)))
+
+
+@pytest.mark.sanitized
+@pytest.mark.parametrize("kernel", ALL)
+def test_addresses_and_layouts_change_no_bit(device, kernel):
+    problem = ALL[kernel].changed(parts=() if kernel in GRADIENTS else PARTS)
+    result = problem.run(device)
+    for layouts in (
+        {"source": "odd"},
+        {"operand": "odd"},
+        {"out": "odd"},
+        {"source": "sparse", "operand": "sparse", "out": "sparse"},
+    ):
+        assert_same_bits(np.ascontiguousarray(problem.run(device, **layouts)), result)
+        assert device.ran(kernel)
+
+
+@pytest.mark.sanitized
+@pytest.mark.parametrize("kernel", ["map_ffma", "depthwise"])
+def test_a_map_may_take_several_launches(device, monkeypatch, kernel):
+    # As sums are in any launch, and the tiles chosen for a smaller batch change nothing.
+    problem = MAPS[kernel].changed(batch=5, kernel=kernel, parts=("scale", "residual"))
+    result = problem.run(device)
+    assert device.ran(kernel) == 1
+    of = problem.geometry
+    # Two images a launch: of pixels for the one, of threads for the other.
+    pixels = max(np.prod(of.input_size), np.prod(of.output_size))
+    limit = {"map_ffma": int(pixels), "depthwise": 5 * 3 * 2}[kernel]
+    monkeypatch.setattr(maps if kernel == "map_ffma" else channelwise, "MOST", 4 * limit)
+    assert_same_bits(problem.run(device), result)
+    assert device.ran(kernel) == 3
+
+
+@pytest.mark.sanitized
+@pytest.mark.parametrize("kernel", ["gradient_ffma", "gradient_mma"])
+def test_a_gradient_may_take_several_launches(device, monkeypatch, kernel):
+    problem = GRADIENTS[kernel].changed(batch=5, kernel=kernel)
+    monkeypatch.setattr(gradients, "MOST", 4 * 5 * 8)
+    result = problem.run(device)
+    assert (device.ran(kernel), device.ran("sum_parts")) == (3, 1)
+    problem.check(result)
+
+
+def test_a_batch_of_one_and_one_pixel(device):
+    for product in ("forward", "transpose", "kernel_gradient"):
+        of = ConvGeometry((1, 1), 1, in_channels=1, out_channels=33)
+        problem = Problem(product, of, batch=1)
+        problem.check(problem.run(device))

@@ -1,0 +1,139 @@
+"""Every kernel of the package is right, in every order of threads and copies, and on a GPU too."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from convarith import ConvGeometry
+from convarith.backends.cuda import labels
+from convarith.backends.cuda.compile import FOLDER
+from convarith.namespace import on_host
+from convarith.testing import geometries, random_array, tile_geometries
+
+from . import build, host
+from .aimed import AIMED
+from .problems import INNER, Problem, assert_same_bits, laid
+
+#: Seeds, and when asynchronous copies are made.
+ORDERS = ((1, host.AT_ISSUE), (2, host.AT_WAIT), (3, host.RANDOM))
+#: Whose sums are in an order that the tensor cores choose.
+TENSOR_CORES = {"map_mma", "gradient_mma"}
+
+
+def test_every_kernel_is_aimed_at():
+    names = {name for aimed in AIMED for name in aimed.kernels}
+    assert names | {"argmax"} == {path.stem for path in FOLDER.glob("*.cu")}
+
+
+@pytest.mark.parametrize("aimed", AIMED, ids=str)
+def test_a_kernel_runs_and_is_right(request, device, aimed):
+    device.multiprocessors = aimed.multiprocessors
+    result = aimed.problem.run(device)
+    for name, constants in aimed.kernels.items():
+        assert device.ran(name, **constants), f"{name} of {constants}: {device.launches} ran"
+    aimed.problem.check(result)
+    if device.on_host:
+        for seed, cp_mode in ORDERS:
+            with device.in_order(seed, cp_mode):
+                assert_same_bits(aimed.problem.run(device), result)
+    elif not TENSOR_CORES & set(aimed.kernels) and build.missing() is None:
+        assert_same_bits(aimed.problem.run(request.getfixturevalue("host_device")), result)
+
+
+SEEDS = st.integers(0, 2**32 - 1)
+#: Kernels to draw geometries for, whatever planning would take, with a dtype and a precision.
+DRAWN = {
+    "map_plain": ("float64", "float32"),
+    "map_few": ("float32", "float32"),
+    "map_ffma": ("float32", "float32"),
+    "map_mma": ("float16", "float32"),
+    "depthwise": ("float32", "float32"),
+    "gradient_plain": ("int32", "float32"),
+    "gradient_ffma": ("float32", "float32"),
+    "gradient_mma": ("float32", "tf32"),
+}
+
+#: Those that copy asynchronously, whose races a sanitizer sees.
+REDUCED = ("map_ffma", "gradient_mma")
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [pytest.param(name, marks=pytest.mark.sanitized if name in REDUCED else ()) for name in DRAWN],
+)
+@settings(max_examples=max(5, settings().max_examples // 12))
+@given(drawn=st.data())
+def test_a_kernel_is_right_for_any_geometry(device, kernel, drawn):
+    small = geometries(max_channels=1 if kernel == "depthwise" else 3)
+    tiles = tile_geometries(max_products=40_000)
+    # Each of these is compiled anew for other numbers of results, or of taps.
+    geometry = drawn.draw(small if kernel in ("map_few", "depthwise") else small | tiles)
+    dtype, precision = DRAWN[kernel]
+    maps = ("forward", "transpose")
+    products = ("kernel_gradient",) if kernel.startswith("gradient") else maps
+    product = drawn.draw(st.sampled_from(products))
+    numbers = {"dtype": dtype, "precision": precision, "kernel": kernel}
+    problem = Problem(
+        product, geometry, **numbers, batch=drawn.draw(st.integers(1, 3)), seed=drawn.draw(SEEDS)
+    )
+    way = {} if product == "kernel_gradient" else {"transposed": product == "transpose"}
+    if kernel not in ("map_plain", "gradient_plain"):
+        of_kernel = getattr(INNER[kernel], "func", INNER[kernel])
+        assume(of_kernel.applies(geometry, np.dtype(dtype), **way))
+    assume(problem.plan() is not None)
+    device.multiprocessors = drawn.draw(st.sampled_from((1, 8, 132)))
+    with device.in_order(problem.seed, drawn.draw(st.sampled_from(range(3)))):
+        result = problem.run(device)
+    assert device.ran(kernel)
+    problem.check(result)
+
+
+@settings(max_examples=max(5, settings().max_examples // 6))
+@given(
+    product=st.sampled_from(("forward", "transpose")),
+    size=st.tuples(st.integers(2, 12), st.integers(2, 70)),
+    strides=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    dilations=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(*4 * [st.integers(-1, 3)]),
+    channels=st.sampled_from((2, 3, 4, 5, 21, 64)),
+    seed=SEEDS,
+)
+def test_rows_times_columns_are_right_for_any_geometry(
+    device, product, size, strides, dilations, padding, channels, seed
+):
+    forward = product == "forward"
+    geometry = ConvGeometry(
+        size,
+        (2, 2) if forward else [2 * stride for stride in strides],  # two taps a result in both
+        strides=strides,
+        dilations=dilations if forward else 1,
+        padding=(padding[:2], padding[2:]),
+        groups=channels,
+        in_channels=channels,
+        out_channels=channels,
+    )
+    assume(0 not in geometry.output_size)
+    problem = Problem(product, geometry, structure="bilinear", batch=1, seed=seed)
+    with device.in_order(seed):
+        result = problem.run(device)
+    problem.check(result)
+    assume(device.ran("separable"))  # rows that are too long for it are another kernel's
+
+
+@pytest.mark.sanitized
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "uint64"])
+@pytest.mark.parametrize("channels", [1, 2, 5, 8, 21])
+def test_labels_are_the_first_largest_channel(device, dtype, channels):
+    rng = np.random.default_rng(channels)
+    for shape in ((), (1,), (3, 43), (257,), (2, 5, 26)):
+        x = random_array(rng, (*shape, channels), np.dtype(dtype))
+        if x.dtype.kind == "f":
+            x[rng.random(x.shape) < 0.1] = np.nan
+            x[rng.random(x.shape) < 0.1] = np.inf
+        x[rng.random(x.shape) < 0.2] = 1
+        for layout in ("C", "odd"):
+            with device.current():
+                result = labels.argmax(laid(device.xp, x, layout))
+            assert device.ran("argmax")
+            np.testing.assert_array_equal(on_host(result), x.argmax(-1), strict=True)
