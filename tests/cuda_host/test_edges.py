@@ -5,7 +5,7 @@ import pytest
 
 from convarith import ConvGeometry
 from convarith.backends import Options, reference
-from convarith.backends.cuda import channelwise, gradients, maps
+from convarith.backends.cuda import channelwise, gradients, law, maps
 from convarith.backends.protocol import PLAIN
 
 from .aimed import PLANE, deep_channels, geometry
@@ -35,6 +35,9 @@ GRADIENTS = {
     "gradient_ffma": Problem("kernel_gradient", geometry((5, 8), (3, 2), (2, 5, 7), **PLANE)),
     "gradient_mma": Problem(
         "kernel_gradient", geometry((5, 8), (3, 2), (2, 5, 7), **PLANE), dtype="float16"
+    ),
+    "gradient_depthwise": Problem(
+        "kernel_gradient", geometry((5, 8), 3, (8, 1, 1), padding="SAME"), dtype="float16"
     ),
 }
 ALL = MAPS | GRADIENTS
@@ -154,3 +157,15 @@ def test_a_batch_of_one_and_one_pixel(device):
         of = ConvGeometry((1, 1), 1, in_channels=1, out_channels=33)
         problem = Problem(product, of, batch=1)
         problem.check(problem.run(device))
+
+
+@pytest.mark.parametrize("product", ["forward", "transpose", "kernel_gradient"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_axes_that_32_bits_do_not_reach(device, monkeypatch, product, dtype):
+    """They are too long to be run here: a short one is taken for one of them."""
+    monkeypatch.setattr(law, "MOST_COORDINATE", 2)
+    problem = Problem(product, geometry((5, 8), (3, 2), (2, 5, 7), **PLANE), dtype=dtype)
+    result = problem.run(device)
+    kernel = "gradient_plain" if product == "kernel_gradient" else "map_plain"
+    assert device.ran(kernel, WIDE=1)
+    problem.check(result)

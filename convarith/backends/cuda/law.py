@@ -39,7 +39,7 @@ _GRADIENT_FIELDS = ("groups", "channels", "filters", "padded_channels", "padded_
 
 def _structs(index: type) -> tuple[np.dtype, np.dtype, np.dtype]:
     """Return Axis, Map and Gradient for coordinates of a type."""
-    axis = np.dtype([(name, index) for name in _AXIS_FIELDS])
+    axis = np.dtype([(name, index) for name in _AXIS_FIELDS], align=True)
     axes = ("axes", axis, 3)
     numbers = [(name, _INT) for name in _MAP_FIELDS]
     of_map = np.dtype([axes, *numbers, ("row", np.int64)], align=True)
