@@ -8,7 +8,8 @@
 // groups*filters).
 extern "C" __global__ void __launch_bounds__(256)
 gradient_plain(const ELEMENT* __restrict__ x, const ELEMENT* __restrict__ g,
-               ELEMENT* __restrict__ result, Gradient of, long long batch, unsigned long long entries) {
+               ELEMENT* __restrict__ result, Gradient of, long long batch,
+               unsigned long long entries) {
   const u64 at = blockIdx.x * (u64)blockDim.x + threadIdx.x;
   if (at >= entries) return;
   const Axis &a0 = of.axes[0], &a1 = of.axes[1], &a2 = of.axes[2];

@@ -110,11 +110,11 @@ DEV float sum_plainly(const Gradient& of, const ELEMENT* x, const ELEMENT* g, in
     rest /= a[0].result;
     if (i0 < 0 || i0 >= a[0].source || i1 < 0 || i1 >= a[1].source || i2 < 0 || i2 >= a[2].source)
       continue;
-    const long long at = (((long long)rest * a[0].source + i0) * a[1].source + i1) * a[2].source + i2;
-    sum = multiply_add(wide(x[at * (of.groups * of.padded_channels) + group * of.padded_channels + c]),
-                       wide(g[(long long)p * (of.groups * of.padded_filters) +
-                              group * of.padded_filters + n]),
-                       sum);
+    const long long at =
+        (((long long)rest * a[0].source + i0) * a[1].source + i1) * a[2].source + i2;
+    sum = multiply_add(
+        wide(x[(at * of.groups + group) * of.padded_channels + c]),
+        wide(g[((long long)p * of.groups + group) * of.padded_filters + n]), sum);
   }
   return sum;
 }

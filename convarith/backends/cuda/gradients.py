@@ -68,9 +68,9 @@ class TiledGradient:
         self.struct = law.gradient_struct(self.padded_channels, self.padded_filters)
         rows = law.taps * self.padded_channels
         large, small = GRADIENT_TILES[self.name]
-        self.tile = small  # the large one's registers hold no third axis
-        if min(rows, law.filters) >= large.size and law.rank == 2:
-            self.tile = large
+        # The large one's registers hold no third axis, and no entries that are rounded one by one.
+        roomy = law.rank == 2 and not (tensor_cores and dtype == np.float32)
+        self.tile = large if roomy and min(rows, law.filters) >= large.size else small
         self.tiles_m = -(-rows // self.tile.size)
         self.tiles_n = -(-law.filters // self.tile.size)
         self.blocks = self.tiles_m * self.tiles_n * law.groups

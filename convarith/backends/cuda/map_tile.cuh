@@ -4,8 +4,9 @@
 // asynchronously into STAGES stages of shared memory, eight chunks a stage.
 //
 // A kernel defines ELEMENT, PART, RANK (axes that are more than 1 long), TILE_M, TILE_N, THREADS and
-// STAGES (two or more), and what a stage is multiplied by. The chunks of every sum come in the same order whatever
-// the tile. Long sums are cut into segments of SEGMENT stages, whose sums are added in order:
+// STAGES (two or more), and what a stage is multiplied by. The chunks of every sum come in the same
+// order whatever the tile. Long sums are cut into segments of SEGMENT stages, whose sums are added in
+// order:
 // SEGMENTS 0, there is one; 1, one block adds them up; 2, each has a block of its own, which writes
 // to `parts`, and sum_parts.cu adds them: the same bits, for results too few to fill a GPU.
 #pragma once
@@ -224,7 +225,7 @@ DEV void map_tile(const ELEMENT* source, const ELEMENT* weights, ELEMENT* result
   const bool carefully = careful && load_flag(careful);
   find_tile(map, batch, tiles_n, tile);
   if (tile.m0 >= tile.pixels) return;  // the phases differ in size
-  for (int m = threadIdx.x; m < TILE_M; m += THREADS) 
+  for (int m = threadIdx.x; m < TILE_M; m += THREADS)
     pixels[m] = find_row(map, tile, tile.m0 + m, rows[m]);
   __syncthreads();
   if (carefully) {  // 0*inf, of zeros that stand for the padding, is no 0

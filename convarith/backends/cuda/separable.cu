@@ -19,10 +19,10 @@ struct Line {
   int k[TAPS_Y];
 };
 
-// source (n, h, w, channels); along_y (kh, channels), along_x (kw, channels), all finite. TAPS_X
-// and TAPS_Y are the most of a phase. blockIdx: x is the piece of THREADS*EACH entries of a row of results, y the
-// first LINES of its `rows` (of all images). `span`: sources that a piece can read along x, SOURCES*THREADS
-// entries at most. ALIGNED: rows of results begin at multiples of 16 bytes.
+// source (n, h, w, channels); along_y (kh, channels), along_x (kw, channels), all finite. TAPS_X and
+// TAPS_Y are the most of a phase. blockIdx: x is the piece of THREADS*EACH entries of a row of
+// results, y the first LINES of its `rows` (of all images). `span`: sources that a piece can read
+// along x, SOURCES*THREADS entries at most. ALIGNED: rows of results begin at multiples of 16 bytes.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 separable(const ELEMENT* __restrict__ source, const float* __restrict__ along_y,
           const float* __restrict__ along_x, ELEMENT* __restrict__ result,

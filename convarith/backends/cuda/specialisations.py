@@ -164,7 +164,8 @@ def _shipped() -> list[Specialisation]:
             ("gradient_mma", "bf16"),
         ):
             product = {"FFMA": 64} if name == "gradient_ffma" else {"HMMA": 8}
-            for tile in GRADIENT_TILES[name][rank - 2 :]:
+            roomy = rank == 2 and (name, element) != ("gradient_mma", "f32")
+            for tile in GRADIENT_TILES[name] if roomy else GRADIENT_TILES[name][1:]:
                 size = 4 if element == "f32" else 2
                 constants = {**tile.constants(size), "ELEMENT": element, "RANK": rank}
                 found.append(Specialisation(name, constants, {**product, "LDGSTS": 4}))
