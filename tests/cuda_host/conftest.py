@@ -21,7 +21,8 @@ if build.SANITIZER:  # then the conftest above is not loaded, and every example 
 
 def pytest_configure(config):
     for line in (
-        "sanitized: of the reduced set that every run has under each sanitizer, too",
+        "sanitized: of the reduced set that every run has under ASan and UBSan, too",
+        "races: of the one that every run has under TSan, where a block takes tenths of a second",
         "plain: has nothing to show under a sanitizer",
     ):
         config.addinivalue_line("markers", line)

@@ -111,6 +111,15 @@ def test_a_source_that_is_not_finite_is_not_spread(device):
         np.testing.assert_array_equal(finite, np.isfinite(expected(problem, arrays)))
 
 
+@pytest.mark.races
+@pytest.mark.parametrize("kernel", ALL)
+def test_once(device, kernel):
+    """Each kernel as it is mostly launched, with the barriers that it has."""
+    problem = ALL[kernel].changed(batch=1)
+    problem.check(problem.run(device))
+    assert device.ran(kernel)
+
+
 @pytest.mark.sanitized
 @pytest.mark.parametrize("kernel", ALL)
 def test_addresses_and_layouts_change_no_bit(device, kernel):

@@ -1,4 +1,4 @@
-"""The reduced set of these tests, those marked ``sanitized``, under each sanitizer.
+"""The reduced set of these tests for each sanitizer: those marked ``sanitized``, or ``races``.
 
 All of them run there by ``python -m tests.cuda_host.sanitized address`` (or ``thread``).
 """
@@ -12,10 +12,13 @@ from . import build, sanitized
 pytestmark = pytest.mark.plain
 
 
+MARKED = {"address": "sanitized", "thread": "races"}
+
+
 @pytest.mark.parametrize("sanitizer", build.SANITIZERS)
 def test_the_reduced_set_passes_under(sanitizer):
     done = subprocess.run(
-        sanitized.pytest_command(["-m", "sanitized"]),
+        sanitized.pytest_command(["-m", MARKED[sanitizer]]),
         env=sanitized.environment(sanitizer),
         cwd=sanitized.ROOT,
         capture_output=True,
