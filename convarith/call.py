@@ -9,7 +9,7 @@ import numpy as np
 
 from .arrays import check_aligned, computed_in, numeric
 from .backends import Epilogue, Plan, Product
-from .backends.protocol import ACTIVATIONS, PLAIN
+from .backends.protocol import ACTIVATIONS, PLAIN, result_shape
 from .backends.zeros import ZerosPlan
 from .geometry import ConvGeometry
 from .memory import UNCHECKED_BYTES, require_bytes
@@ -39,12 +39,7 @@ class Call:
         bare: bool,
     ) -> None:
         self.product, self.geometry, self.dtype, self.bare = product, geometry, dtype, bare
-        shapes = {
-            "forward": geometry.output_shape,
-            "transpose": geometry.input_shape,
-            "kernel_gradient": geometry.kernel_shape,
-        }
-        self.shape = (*batch, *shapes[product])
+        self.shape = (*batch, *result_shape(product, geometry))
         lead = len(batch)
         #: The result's shape as the caller sees it.
         self.caller_shape = self.shape[lead : lead + geometry.rank] if bare else self.shape

@@ -7,12 +7,28 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from ..geometry import ConvGeometry
 from ..namespace import namespace
 from ..validate import one_of
 
 #: ``forward`` is x -> W x, ``transpose`` y -> W^T y, ``kernel_gradient`` the map whose result
 #: k' satisfies <g, W(k) x> = <k', k> for every kernel k.
 Product: TypeAlias = Literal["forward", "transpose", "kernel_gradient"]
+
+
+def result_shape(product: Product, geometry: ConvGeometry) -> tuple[int, ...]:
+    """Return the shape of a product's result, without the batch that the two maps have.
+
+    >>> result_shape("transpose", ConvGeometry((9, 9), 3, in_channels=2, out_channels=4))
+    (9, 9, 2)
+    """
+    shapes = {
+        "forward": geometry.output_shape,
+        "transpose": geometry.input_shape,
+        "kernel_gradient": geometry.kernel_shape,
+    }
+    return shapes[product]
+
 
 ALGORITHMS = (None, "direct", "winograd")
 PRECISIONS = ("float32", "tf32")

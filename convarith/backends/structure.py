@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..geometry import ConvGeometry
+
 
 class Factors(NamedTuple):
     """Weights ``(kh, c)`` and ``(kw, c)``; their outer product, channel by channel, is a kernel."""
@@ -59,6 +61,24 @@ def channel_weights(kernel: np.ndarray, groups: int) -> np.ndarray | None:
     if groups == 1:
         return diagonal(kernel)
     return kernel[..., 0, :] if kernel.shape[-2:] == (1, groups) else None
+
+
+def by_channels(g: ConvGeometry) -> ConvGeometry:
+    """Return the geometry with a group a channel, as a diagonal kernel's weights have it.
+
+    >>> by_channels(ConvGeometry(9, 3, in_channels=4, out_channels=4)).groups
+    4
+    """
+    return ConvGeometry(
+        g.input_size,
+        g.kernel_size,
+        strides=g.strides,
+        dilations=g.dilations,
+        padding=g.padding,
+        groups=g.in_channels,
+        in_channels=g.in_channels,
+        out_channels=g.out_channels,
+    )
 
 
 def separable(weights: np.ndarray) -> Factors | None:

@@ -13,7 +13,7 @@ import numpy as np
 from ..arrays import computed_in
 from ..geometry import ConvGeometry
 from ..namespace import namespace
-from .protocol import Epilogue, Product
+from .protocol import Epilogue, Product, result_shape
 
 
 class ZerosPlan:
@@ -22,11 +22,7 @@ class ZerosPlan:
     def __init__(self, product: Product, geometry: ConvGeometry, dtype: np.dtype) -> None:
         self.dtype = dtype
         self.gradient = product == "kernel_gradient"
-        self.shape = {
-            "forward": geometry.output_shape,
-            "transpose": geometry.input_shape,
-            "kernel_gradient": geometry.kernel_shape,
-        }[product]
+        self.shape = result_shape(product, geometry)
 
     def __str__(self) -> str:
         return "zeros: an axis is empty, and so is every sum"

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...geometry import ConvGeometry
 from .. import structure
-from ..protocol import PLAIN, Epilogue, Options, Product
+from ..protocol import PLAIN, Epilogue, Options, Product, result_shape
 from . import (
     depthwise,
     depthwise_gradient,
@@ -133,13 +133,8 @@ class CpuPlan:
         self.product, self.geometry, self.why = product, geometry, why
         self.dtype, self.inner, self.structured, self.view = dtype, inner, structured, view
         self.computed = inner.element.dtype
-        shapes = {
-            "forward": geometry.output_shape,
-            "transpose": geometry.input_shape,
-            "kernel_gradient": geometry.kernel_shape,
-        }
         self.gradient = product == "kernel_gradient"
-        self.shape = shapes[product]
+        self.shape = result_shape(product, geometry)
         self.entries = math.prod(self.shape)
         self._batch = (-1, 0)
         #: Whether the result's bits are those that the kernels compute, under another name.
@@ -175,16 +170,7 @@ class CpuPlan:
     def _depthwise(self) -> CpuPlan:
         """The plan of a dense kernel in which no channel meets another."""
         g = self.geometry
-        geometry = ConvGeometry(
-            g.input_size,
-            g.kernel_size,
-            strides=g.strides,
-            dilations=g.dilations,
-            padding=g.padding,
-            groups=g.in_channels,
-            in_channels=g.in_channels,
-            out_channels=g.out_channels,
-        )
+        geometry = structure.by_channels(g)
         inner = _direct(self.product, geometry, self.inner.element)
 
         def view(kernel: np.ndarray) -> np.ndarray:

@@ -98,6 +98,8 @@ class SeparableMap:
     #: may read: what it keeps in registers.
     MOST_TAPS, MOST_SOURCES = 4, 8
     MOST_SHARED = 40 << 10
+    #: Rows of results at a time.
+    LINES = 4
 
     def __init__(self, geometry: ConvGeometry, dtype: np.dtype, *, transposed: bool) -> None:
         self.law = law = Law(geometry, transposed=transposed)
@@ -117,15 +119,14 @@ class SeparableMap:
             (columns + reach) // stride + 4 if transposed else (columns - 1) * stride + reach + 1
         )
         self.sources = -(-self.span * channels // self.THREADS)
-        self.lines = 4 if self._shared(4) <= self.MOST_SHARED else 1
         self.even = width % each == 0
-        self.shared = self._shared(self.lines)
+        self.shared = self._shared()
         self.step = max(1, MOST // 2 // law.result[1])
         self._launches = Remembered()
 
-    def _shared(self, lines: int) -> int:
+    def _shared(self) -> int:
         """Return the bytes of shared memory: rows of sources, and phases."""
-        rows = -(-lines * (self.span * self.law.groups + 1) // 4) * 16
+        rows = -(-self.LINES * (self.span * self.law.groups + 1) // 4) * 16
         return rows + 16 * self.law.axes[-1]["phases"]
 
     def applies(self) -> bool:
@@ -173,11 +174,11 @@ class SeparableMap:
             TAPS_X=self.taps_x,
             TAPS_Y=self.taps_y,
             SOURCES=self.sources,
-            LINES=self.lines,
+            LINES=self.LINES,
         )
         rows = batch * self.law.result[1]
         # Enough blocks for every multiprocessor to have its fill, and few enough for what a block
         # begins with to be worth it.
         full = -(-8 * device.multiprocessors // self.pieces)
-        grid = (self.pieces, min(-(-rows // self.lines), full, MOST_GRID), 1)
+        grid = (self.pieces, min(-(-rows // self.LINES), full, MOST_GRID), 1)
         return kernel, grid, (self.struct, np.int32(self.span), np.int32(rows))

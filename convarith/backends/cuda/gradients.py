@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,7 +55,42 @@ class PlainGradient:
         kernel(grid, PLAIN_THREADS, (*arguments, np.uint64(result.size)), 0)
 
 
-class TiledGradient:
+class Piece(NamedTuple):
+    """What one launch sums: `count` parts of `part_pixels`, from an image and a part on."""
+
+    image: int
+    part: int
+    pixels: int
+    part_pixels: int
+    count: int
+
+
+class InParts:
+    """A sum over pixels that is cut into parts, and where they are too many into launches."""
+
+    output_pixels: int
+    input_pixels: int
+
+    def part_pixels(self, pixels: int) -> int:
+        """Return the pixels of a part, by the geometry and the batch alone."""
+        raise NotImplementedError
+
+    def images(self) -> int:
+        """Return how many images one launch may take."""
+        return max(1, MOST // 2 // max(self.output_pixels, self.input_pixels, 1))
+
+    def pieces(self, batch: int) -> list[Piece]:
+        """Return the launches for a batch."""
+        found, part, step = [], 0, self.images()
+        for image in range(0, batch, step):
+            pixels = min(step, batch - image) * self.output_pixels
+            part_pixels = self.part_pixels(pixels)
+            found.append(Piece(image, part, pixels, part_pixels, -(-pixels // part_pixels)))
+            part += found[-1].count
+        return found
+
+
+class TiledGradient(InParts):
     """One matrix product a group, summed over pixels in parts, on FFMA units or tensor cores."""
 
     def __init__(self, geometry: ConvGeometry, dtype: np.dtype, *, tensor_cores: bool) -> None:
@@ -110,10 +145,6 @@ class TiledGradient:
             g = self.g_in_chunks(device, g, batch * self.output_pixels, careful, keep=keep)
         return Packed(g.reshape(batch, -1), careful)
 
-    def images(self) -> int:
-        """Return how many images one launch may take."""
-        return max(1, MOST // 2 // max(self.output_pixels, self.input_pixels, 1))
-
     def part_pixels(self, pixels: int) -> int:
         """Return the pixels of a part: whole stages, by the geometry and the batch alone."""
         stages = -(-pixels // self.stage_pixels)
@@ -147,7 +178,7 @@ class TiledGradient:
             launch.add(launch.add_grid, PLAIN_THREADS, (sums, result, *launch.add_numbers), 0)
 
 
-class DepthwiseGradient:
+class DepthwiseGradient(InParts):
     """Every channel by itself, bound by memory: strips of pixels, then blocks, added in order."""
 
     THREADS = 256
@@ -171,7 +202,7 @@ class DepthwiseGradient:
         self.shared = 4 * self.strips * self.taps * self.vectors * self.vector
         self.output_pixels, self.input_pixels = math.prod(law.result), math.prod(law.source)
         self.entries = law.taps * law.groups
-        self._kernels = Remembered()
+        self._launches = Remembered()
 
     @classmethod
     def applies(cls, geometry: ConvGeometry, dtype: np.dtype) -> bool:
@@ -202,38 +233,34 @@ class DepthwiseGradient:
         copies = 2 * source.size * self.dtype.itemsize
         return copies + 4 * self.entries * (MOST_PARTS + 1) * (1 + len(source) // self.images())
 
-    def images(self) -> int:
-        """Return how many images one launch may take."""
-        return max(1, MOST // 2 // max(self.output_pixels, self.input_pixels, 1))
-
     def run(self, device: Device, x: Any, packed: Packed, result: Any) -> None:
         """Launch a kernel for as many images as one may have, and add up the parts."""
-        x, batch, step = _in_vectors(x), len(x), self.images()
-        launches = []
-        for first in range(0, batch, step):
-            pixels = min(step, batch - first) * self.output_pixels
-            per_part = self.part_pixels(pixels)
-            launches.append((first, pixels, per_part, -(-pixels // per_part)))
-        sums = device.xp.empty((sum(each[-1] for each in launches), self.entries), np.float32)
-        kernel, add = self._kernels.get(device, functools.partial(self._loaded, device))
-        at = 0
-        for first, pixels, per_part, count in launches:
-            numbers = map(np.int32, (pixels, per_part, self.vectors, self.strips))
-            arguments = (x[first:], packed.weights[first:], sums[at:], self.struct, *numbers)
-            grid = (self.columns, count, self.tap_blocks)
-            kernel(grid, self.THREADS, arguments, self.shared)
-            at += count
-        counts = (np.int32(len(sums)), np.int32(1), np.int64(self.entries))
+        x, batch = _in_vectors(x), len(x)
+        kernel, add, launches, parts = self._launches.get(
+            (device, batch), functools.partial(self._launch, device, batch)
+        )
+        sums = device.xp.empty((parts, self.entries), np.float32)
+        for piece, numbers in launches:
+            some = (x[piece.image :], packed.weights[piece.image :], sums[piece.part :])
+            grid = (self.columns, piece.count, self.tap_blocks)
+            kernel(grid, self.THREADS, (*some, self.struct, *numbers), self.shared)
+        counts = (np.int32(parts), np.int32(1), np.int64(self.entries))
         arguments = (sums, result, None, None, None, np.int32(0), *counts)
         add(blocks_of(self.entries, PLAIN_THREADS), PLAIN_THREADS, arguments, 0)
 
-    def _loaded(self, device: Device) -> tuple[Kernel, Kernel]:
-        element = ELEMENTS[self.dtype.name]
+    def _launch(
+        self, device: Device, batch: int
+    ) -> tuple[Kernel, Kernel, list[tuple[Piece, tuple[Any, ...]]], int]:
+        element, pieces = ELEMENTS[self.dtype.name], self.pieces(batch)
+        constants = {"ELEMENT": element, "VECTOR": self.vector, "TAPS": self.taps}
+        launches = [
+            (each, tuple(map(np.int32, (*each[2:4], self.vectors, self.strips)))) for each in pieces
+        ]
         return (
-            device.kernel(
-                "gradient_depthwise", ELEMENT=element, VECTOR=self.vector, TAPS=self.taps
-            ),
+            device.kernel("gradient_depthwise", **constants),
             device.kernel("sum_parts", ELEMENT=element, PART=element),
+            launches,
+            pieces[-1].part + pieces[-1].count,
         )
 
 
@@ -250,15 +277,11 @@ class _Launch:
         constants = of.tile.constants(of.dtype.itemsize)
         self.kernel = device.kernel(of.name, **constants, ELEMENT=element, RANK=of.law.rank)
         self.launches: list[tuple[int, int, tuple[int, int, int], tuple[Any, ...]]] = []
-        self.parts, step = 0, of.images()
-        for first in range(0, batch, step):
-            pixels = min(step, batch - first) * of.output_pixels
-            per_part = of.part_pixels(pixels)
-            count = -(-pixels // per_part)
-            tiles = (np.int32(of.tiles_m), np.int32(of.tiles_n))
-            numbers = (np.int32(pixels), np.int32(per_part), *tiles)
-            self.launches.append((first, self.parts, (of.blocks, count, 1), numbers))
-            self.parts += count
+        pieces, tiles = of.pieces(batch), (np.int32(of.tiles_m), np.int32(of.tiles_n))
+        for piece in pieces:
+            numbers = (np.int32(piece.pixels), np.int32(piece.part_pixels), *tiles)
+            self.launches.append((piece.image, piece.part, (of.blocks, piece.count, 1), numbers))
+        self.parts = pieces[-1].part + pieces[-1].count
         self.add = device.kernel("sum_parts", ELEMENT=element, PART=element)
         self.add_grid = blocks_of(of.entries, PLAIN_THREADS)
         counts = (np.int32(self.parts), np.int32(1), np.int64(of.entries))

@@ -12,7 +12,7 @@ from ...arrays import computed_in
 from ...geometry import ConvGeometry
 from ...namespace import on_host
 from .. import structure
-from ..protocol import PLAIN, Epilogue, Options, Product
+from ..protocol import PLAIN, Epilogue, Options, Product, result_shape
 from . import device as devices
 from .channelwise import DepthwiseMap, SeparableMap
 from .gradients import DepthwiseGradient, PlainGradient, TiledGradient
@@ -93,12 +93,7 @@ class CudaPlan:
         self.product, self.geometry, self.dtype, self.inner = product, geometry, dtype, inner
         self.structured, self.view, self.why = structured, view, why
         self.gradient = product == "kernel_gradient"
-        shapes = {
-            "forward": geometry.output_shape,
-            "transpose": geometry.input_shape,
-            "kernel_gradient": geometry.kernel_shape,
-        }
-        self.shape = shapes[product]
+        self.shape = result_shape(product, geometry)
         self.entries = math.prod(self.shape)
         self._plain = Parts(None, PLAIN, dtype)
 
@@ -125,7 +120,7 @@ class CudaPlan:
     @functools.cached_property
     def _depthwise(self) -> CudaPlan | None:
         """The plan of a dense kernel in which no channel meets another."""
-        g, transposed = _by_channels(self.geometry), self.product == "transpose"
+        g, transposed = structure.by_channels(self.geometry), self.product == "transpose"
         if not DepthwiseMap.applies(g, self.dtype, transposed=transposed):
             return None
         return CudaPlan(
@@ -140,7 +135,7 @@ class CudaPlan:
     @functools.cached_property
     def _separable(self) -> CudaPlan | None:
         """The plan of a kernel that is rows times columns."""
-        g, transposed = _by_channels(self.geometry), self.product == "transpose"
+        g, transposed = structure.by_channels(self.geometry), self.product == "transpose"
         inner = SeparableMap(g, self.dtype, transposed=transposed)
         if not inner.applies():
             return None
@@ -211,17 +206,3 @@ def _weights(kernel: Any, groups: int) -> np.ndarray | None:
 def _diagonal_entries(kernel: Any) -> Any:
     """Return ``(*k, 1, c)`` of a kernel ``(*k, c, c)``."""
     return kernel.diagonal(axis1=-2, axis2=-1)[..., None, :]
-
-
-def _by_channels(g: ConvGeometry) -> ConvGeometry:
-    """Return a geometry with a group a channel."""
-    return ConvGeometry(
-        g.input_size,
-        g.kernel_size,
-        strides=g.strides,
-        dilations=g.dilations,
-        padding=g.padding,
-        groups=g.in_channels,
-        in_channels=g.in_channels,
-        out_channels=g.out_channels,
-    )
