@@ -171,6 +171,10 @@ def ours(
         x, y, size = problem.x, problem.y, g.kernel_size
         words = ""  # the plan is the function's own
         return lambda: convarith.conv_kernel_gradient(x, y, size, out=out, **arguments), words
+    if problem.bilinear and problem.y.dtype.itemsize == 2:
+        # In a half type the rounded kernel is no more rows times columns.
+        y, factor = problem.y, g.strides[0]
+        return lambda: convarith.upsample_bilinear(y, factor), "upsample_bilinear"
     operator = ConvOperator(problem.kernel, g.input_size, **arguments)
     if problem.product == "transpose":
         operator, x = operator.T, problem.y

@@ -128,7 +128,7 @@ class Call:
                 result = plan.run(source, packed, None, epilogue)
                 return result.reshape(self.caller_shape) if self.bare else result
             touched = (source, operand, epilogue.scale, epilogue.bias, epilogue.residual)
-            apart = not any(may_overlap(target, array) for array in touched if array is not None)
+            apart = not may_overlap(target, *(array for array in touched if array is not None))
             result = plan.run(source, packed, target if apart else None, epilogue)
             if not apart:
                 target[...] = result

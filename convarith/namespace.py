@@ -58,9 +58,9 @@ def on_device_of(array: Any) -> contextlib.AbstractContextManager[Any]:
 
 def check_together(name: str, array: Any, first: Any) -> None:
     """Refuse an array that is not of the library and on the device of the call's first one."""
-    if type(array) is type(first) is np.ndarray or array is first:
+    if array is first or type(array) is type(first) is np.ndarray:
         return
-    if is_cupy(array) != is_cupy(first):
+    if type(array) is not type(first) and is_cupy(array) != is_cupy(first):
         expected, came = ("CuPy", "NumPy") if is_cupy(first) else ("NumPy", "CuPy")
         raise TypeError(
             f"{name}: expected a {expected} array, as the first operand is, got a {came} array: "
@@ -73,12 +73,16 @@ def check_together(name: str, array: Any, first: Any) -> None:
         )
 
 
-def may_overlap(a: Any, b: Any) -> bool:
-    """Whether two arrays of one library may have memory in common, told by their bounds."""
-    if not is_cupy(a):
-        return np.may_share_memory(a, b)
-    (first, last), (begin, end) = _bounds(a), _bounds(b)
-    return first < end and begin < last
+def may_overlap(array: Any, *others: Any) -> bool:
+    """Whether an array may have memory in common with others of its library, by their bounds."""
+    if not is_cupy(array):
+        return any(np.may_share_memory(array, other) for other in others)
+    first, last = _bounds(array)
+    for other in others:
+        begin, end = _bounds(other)
+        if first < end and begin < last:
+            return True
+    return False
 
 
 def _bounds(array: Any) -> tuple[int, int]:

@@ -201,7 +201,7 @@ class ConvOperator:
                 raise ValueError(f"x: expected shape (n, {sizes}, c), got {x.shape}")
             check_channels("x", x, geometry.in_channels if forward else geometry.out_channels)
         dtype = x.dtype
-        if dtype is not core.kernel.dtype:
+        if dtype != core.kernel.dtype:
             dtype = result_type(x=x, kernel=core.kernel)
         call = core.call(product, dtype, len(x))
         epilogue = call.epilogue(x, scale, bias, residual, activation)

@@ -124,7 +124,8 @@ def _depthwise() -> list[Aimed]:
         )
         constants = {"WINDOW": window, "ADVANCE": stride if window else 1, "VECTOR": 4}
         label = f"depthwise {taps} taps by {stride} and {dilation}"
-        found.append(Aimed(label, Problem("forward", of), {"depthwise": constants}))
+        problem = Problem("forward", of, kernel="depthwise")  # where strips would be taken too
+        found.append(Aimed(label, problem, {"depthwise": constants}))
     for dtype, channels, vector in (
         *(("float32", 5, 1), ("float32", 8, 4), ("float16", 8, 8), ("float64", 4, 2)),
         *(("int8", 16, 16), ("int32", 3, 1)),
@@ -133,9 +134,30 @@ def _depthwise() -> list[Aimed]:
         label = f"depthwise transpose {dtype} by {vector}"
         problem = Problem("transpose", of, dtype=dtype)
         found.append(Aimed(label, problem, {"depthwise": {"WINDOW": 0, "VECTOR": vector}}))
+    of = geometry((5, 8), (3, 4), (1, 8, 8), padding=1)
+    dense = Problem("forward", of, structure="diagonal")
+    found.append(Aimed("depthwise of a dense kernel", dense, {"depthwise": {"WINDOW": 4}}))
+    return found
+
+
+def _strips() -> list[Aimed]:
+    found = []
+    for taps, strides, dtype, channels, vector in (
+        *(((3, 3), (1, 1), "float32", 8, 4), ((3, 3), (2, 2), "float32", 5, 1)),
+        *(((2, 4), (2, 1), "float32", 4, 4), ((4, 2), (3, 2), "float32", 4, 4)),
+        *(((1, 3), (1, 1), "float16", 16, 8), ((3, 1), (2, 1), "bfloat16", 8, 8)),
+        *(((3, 3), (1, 2), "float16", 8, 8), ((3, 3), (1, 1), "bfloat16", 3, 1)),
+    ):
+        of = geometry((11, 13), taps, (channels, 1, 1), strides=strides, padding=[(1, 2), (2, -1)])
+        y, x = taps
+        constants = {"TAPS_Y": y, "TAPS_X": x, "VECTOR": vector, "PLAIN": 1}
+        constants |= {"ADVANCE_Y": strides[0], "ADVANCE_X": strides[1]}
+        label = f"strips {dtype} {taps} by {strides} of {vector}"
+        problem = Problem("forward", of, dtype=dtype)
+        found.append(Aimed(label, problem, {"depthwise_strip": constants}))
     dense = Problem("forward", geometry((5, 8), 3, (1, 8, 8), padding=1), structure="diagonal")
-    kernels = {"depthwise": {"WINDOW": 3}}
-    found.append(Aimed("depthwise of a dense kernel", dense, kernels))
+    kernels = {"depthwise_strip": {"TAPS_Y": 3}}
+    found.append(Aimed("strips of a dense kernel", dense, kernels))
     return found
 
 
@@ -157,7 +179,7 @@ def _separable() -> list[Aimed]:
         (
             *("up by 2", "transpose", "float32", "bilinear"),
             geometry((12, 18), 4, (1, 6, 6), strides=2, padding=1),
-            {"ALIGNED": 1},
+            {"ALIGNED": 1, "COMMON": 1, "TRANSPOSED": 1, "PLAIN": 1},
         ),
         (
             *("of halves", "transpose", "float16", "bilinear"),
@@ -167,17 +189,22 @@ def _separable() -> list[Aimed]:
         (
             *("up by 3 and 5", "transpose", "float32", "diagonal separable"),
             geometry((10, 23), (5, 10), (1, 3, 3), strides=(3, 5), padding=[(1, 2), (-2, 3)]),
-            {"ALIGNED": 0},
+            {"ALIGNED": 0, "COMMON": 0},
         ),
         (
             *("forward", "forward", "float32", "separable"),
             geometry((9, 20), (3, 4), (5, 1, 1), strides=(2, 1), dilations=(1, 2), padding="SAME"),
+            {"ALIGNED": 1, "COMMON": 0, "TRANSPOSED": 0},
+        ),
+        (
+            *("of several pieces", "forward", "float32", "separable"),
+            geometry((7, 64), 2, (24, 1, 1), strides=2),
             {"ALIGNED": 1},
         ),
         (
-            *("of long rows", "forward", "float32", "separable"),
-            geometry((7, 64), 2, (24, 1, 1), strides=2),
-            {"ALIGNED": 1, "SOURCES": 6},
+            *("of odd rows", "transpose", "float32", "bilinear"),
+            geometry((33, 17), 3, (1, 3, 3), strides=2, padding=1),
+            {"ALIGNED": 0, "COMMON": 1},
         ),
     ):
         problem = Problem(product, of, dtype=dtype, structure=structure)
@@ -208,7 +235,7 @@ def _tiled_gradients() -> list[Aimed]:
 
 
 AIMED = [
-    *(*_plain(), *_tiled_maps(), *_few(), *_depthwise(), *_separable()),
+    *(*_plain(), *_tiled_maps(), *_few(), *_depthwise(), *_strips(), *_separable()),
     *(*_tiled_gradients(), *_depthwise_gradients()),
 ]
 

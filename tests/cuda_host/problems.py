@@ -17,7 +17,7 @@ from convarith import ConvGeometry
 from convarith.arrays import computed_in
 from convarith.backends import Options, cuda
 from convarith.backends.cuda import device as devices
-from convarith.backends.cuda.channelwise import DepthwiseMap
+from convarith.backends.cuda.channelwise import DepthwiseMap, DepthwiseStripMap
 from convarith.backends.cuda.gradients import DepthwiseGradient, PlainGradient, TiledGradient
 from convarith.backends.cuda.maps import FewMap, PlainMap, TiledMap
 from convarith.backends.cuda.plan import CudaPlan
@@ -32,6 +32,7 @@ INNER: dict[str, Any] = {
     "map_ffma": functools.partial(TiledMap, tensor_cores=False),
     "map_mma": functools.partial(TiledMap, tensor_cores=True),
     "depthwise": DepthwiseMap,
+    "depthwise_strip": DepthwiseStripMap,
     "gradient_plain": PlainGradient,
     "gradient_depthwise": DepthwiseGradient,
     "gradient_ffma": functools.partial(TiledGradient, tensor_cores=False),

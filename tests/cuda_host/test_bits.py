@@ -17,7 +17,8 @@ MAPS = {
     "map_few": Problem("forward", geometry((6, 20), 3, (2, 3, 3))),
     "map_ffma": Problem("forward", geometry((6, 9), (3, 2), (2, 35, 37))),
     "map_mma": Problem("forward", geometry((6, 9), (3, 2), (2, 35, 37)), dtype="float16"),
-    "depthwise": Problem("forward", geometry((6, 13), 3, (8, 1, 1))),
+    "depthwise": Problem("forward", geometry((6, 13), 3, (8, 1, 1)), kernel="depthwise"),
+    "depthwise_strip": Problem("forward", geometry((14, 13), 3, (8, 1, 1))),
 }
 
 
@@ -25,7 +26,7 @@ MAPS = {
 def test_a_maps_tile(device, monkeypatch, kernel):
     # Two segments, the second of them short; more results than the largest tile has.
     channels = deep_channels(kernel, 4 if kernel == "map_ffma" else 8)
-    of = geometry((9, 15), 3, (1, channels, 70), padding="SAME")
+    of = geometry((19, 15), 3, (1, channels, 41), padding="SAME")
     problem = Problem("forward", of, dtype=DTYPES[kernel], batch=1)
     results = []
     device.multiprocessors = 1
@@ -93,8 +94,11 @@ def test_the_groups(device, kernel):
         assert_same_bits(result, np.ascontiguousarray(whole[..., outs]))
 
 
-@pytest.mark.parametrize("kernel", MAPS)
-@pytest.mark.parametrize("product", ["forward", "transpose"])
+@pytest.mark.parametrize(
+    ("kernel", "product"),
+    [("depthwise_strip", "forward")]
+    + [(k, p) for k in MAPS if k != "depthwise_strip" for p in ("forward", "transpose")],
+)
 def test_the_image_around(device, kernel, product):
     whole = MAPS[kernel].changed(product=product)
     of = whole.geometry

@@ -23,7 +23,10 @@ MAPS = {
     "map_mma": Problem(
         "transpose", geometry((5, 8), (3, 2), (2, 35, 37), **PLANE), dtype="float16"
     ),
-    "depthwise": Problem("forward", geometry((5, 11), 3, (8, 1, 1), padding="SAME")),
+    "depthwise": Problem(
+        "forward", geometry((5, 11), 3, (8, 1, 1), padding="SAME"), kernel="depthwise"
+    ),
+    "depthwise_strip": Problem("forward", geometry((9, 11), 3, (8, 1, 1), padding="SAME")),
     "separable": Problem(
         "transpose", geometry((12, 18), 4, (6, 1, 1), strides=2, padding=1), structure="bilinear"
     ),

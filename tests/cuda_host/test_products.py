@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from convarith import ConvGeometry
 from convarith.backends.cuda import labels
+from convarith.backends.cuda.channelwise import DepthwiseStripMap
 from convarith.backends.cuda.compile import FOLDER
 from convarith.namespace import on_host
 from convarith.testing import geometries, random_array, tile_geometries
@@ -54,6 +55,8 @@ DRAWN = {
     "gradient_mma": ("float32", "tf32"),
 }
 
+#: Those that are compiled anew for other numbers of results, or of taps.
+SMALL = ("map_few", "depthwise")
 #: Those that copy asynchronously, whose races a sanitizer sees.
 REDUCED = ("map_ffma", "gradient_mma")
 
@@ -67,8 +70,7 @@ REDUCED = ("map_ffma", "gradient_mma")
 def test_a_kernel_is_right_for_any_geometry(device, kernel, drawn):
     small = geometries(max_channels=1 if kernel == "depthwise" else 3)
     tiles = tile_geometries(max_products=40_000)
-    # Each of these is compiled anew for other numbers of results, or of taps.
-    geometry = drawn.draw(small if kernel in ("map_few", "depthwise") else small | tiles)
+    geometry = drawn.draw(small if kernel in SMALL else small | tiles)
     dtype, precision = DRAWN[kernel]
     maps = ("forward", "transpose")
     products = ("kernel_gradient",) if kernel.startswith("gradient") else maps
@@ -86,6 +88,38 @@ def test_a_kernel_is_right_for_any_geometry(device, kernel, drawn):
     with device.in_order(problem.seed, drawn.draw(st.sampled_from(range(3)))):
         result = problem.run(device)
     assert device.ran(kernel)
+    problem.check(result)
+
+
+@settings(max_examples=max(5, settings().max_examples // 12))
+@given(
+    taps=st.sampled_from(((3, 3), (1, 2), (2, 4), (4, 1), (9, 1), (2, 2))),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 20)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 2)),
+    padding=st.tuples(*4 * [st.integers(-1, 9)]),
+    channels=st.sampled_from((1, 4, 5, 36)),
+    multiprocessors=st.sampled_from((1, 132)),
+    seed=SEEDS,
+)
+def test_strips_are_right_for_any_geometry(
+    device, taps, size, strides, padding, channels, multiprocessors, seed
+):
+    geometry = ConvGeometry(
+        size,
+        taps,
+        strides=strides,
+        padding=(padding[:2], padding[2:]),
+        groups=channels,
+        in_channels=channels,
+        out_channels=channels,
+    )
+    assume(0 not in geometry.output_size)
+    way = {"dtype": np.dtype(np.float32), "transposed": False}
+    assume(DepthwiseStripMap.applies(geometry, **way))
+    problem = Problem("forward", geometry, seed=seed)
+    device.multiprocessors = multiprocessors
+    result = problem.run(device)
+    assert device.ran("depthwise_strip")
     problem.check(result)
 
 
@@ -118,7 +152,7 @@ def test_rows_times_columns_are_right_for_any_geometry(
     with device.in_order(seed):
         result = problem.run(device)
     problem.check(result)
-    assume(device.ran("separable"))  # rows that are too long for it are another kernel's
+    assert device.ran("separable")
 
 
 @pytest.mark.sanitized

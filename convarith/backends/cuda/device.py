@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import compile
+from .launch import Launch
 
 #: Takes a grid, threads a block, arguments, and bytes of dynamic shared memory.
 Kernel = Callable[[tuple[int, int, int], int, tuple[Any, ...], int], None]
@@ -72,20 +73,4 @@ class Device:
         cuda = self.xp.cuda
         module = cuda.Module()
         module.load(compile.cubin(name, constants, self.architecture))
-        function = module.get_function(name)
-        attribute = cuda.driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        growing = threading.Lock()
-        room = 40 << 10  # a block may take 48 KiB without asking, with what is not dynamic
-
-        def launch(
-            grid: tuple[int, int, int], block: int, arguments: tuple[Any, ...], shared: int = 0
-        ) -> None:
-            nonlocal room
-            if shared > room:
-                with growing:
-                    if shared > room:
-                        cuda.driver.funcSetAttribute(function.ptr, attribute, shared)
-                        room = shared
-            function(grid, (block, 1, 1), arguments, shared)
-
-        return launch
+        return Launch(cuda, module.get_function(name))

@@ -39,3 +39,20 @@ DEV u64 multiply_add(u64 a, u64 b, u64 c) { return a * b + c; }
 
 // Zero, infinities and NaN at once: x - x is 0 for finite numbers alone.
 template <class T> DEV bool finite(T x) { return wide(x) - wide(x) == 0; }
+
+// Neighbouring entries of an array, and the same as sums have them. Of two bfloat16s in a word each is
+// one instruction; as halfwords they would be two.
+template <class T, int N> struct alignas(N * sizeof(T)) Several {
+  T of[N];
+};
+template <class T, int N> DEV void widen(const Several<T, N>& from, typename Computed<T>::type (&to)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) to[i] = wide(from.of[i]);
+}
+DEV void widen(const Several<bf16, 8>& from, f32 (&to)[8]) {
+  const uint4 words = *(const uint4*)&from;
+  const unsigned word[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+  for (int i = 0; i < 8; ++i)
+    to[i] = __uint_as_float(i % 2 ? word[i / 2] & 0xffff0000u : word[i / 2] << 16);
+}

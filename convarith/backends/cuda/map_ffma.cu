@@ -18,7 +18,8 @@ struct FmaSums {
     column = warp % WARPS_N * (8 * COLUMNS) + (lane & 7);
   }
   // Half of the columns at a time, or the loads would take more registers than two blocks have.
-  DEV void add(const unsigned char* stage) {
+  DEV void begin(const unsigned char* stage) {}
+  DEV void end(const unsigned char* stage) {
 #pragma unroll 1
     for (int chunk = 0; chunk < ROW_CHUNKS; ++chunk) {
 #pragma unroll

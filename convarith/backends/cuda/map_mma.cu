@@ -14,26 +14,28 @@ struct MmaSums {
   float totals[BLOCKS_M][BLOCKS_N][4] = {};
 #endif
   int lane, row, column;  // of the warp's tile: 16*BLOCKS_M rows, 8*BLOCKS_N columns
+  int a_at, b_at;         // where this lane's rows of the first step lie in a stage
 
   DEV MmaSums() : sums{} {
     const int warp = threadIdx.x >> 5;
     lane = threadIdx.x & 31;
     row = warp / WARPS_N * (16 * BLOCKS_M);
     column = warp % WARPS_N * (8 * BLOCKS_N);
+    a_at = swizzled(row + (lane & 15), lane >> 4);
+    b_at = swizzled(TILE_M + column + (lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1);
   }
-  DEV void add(const unsigned char* stage) {
+  DEV void begin(const unsigned char* stage) { add<0, 1>(stage); }
+  DEV void end(const unsigned char* stage) { add<1, ROW_CHUNKS / 2>(stage); }
+  template <int FIRST, int LAST> DEV void add(const unsigned char* stage) {
 #pragma unroll
-    for (int step = 0; step < ROW_CHUNKS / 2; ++step) {
+    for (int step = FIRST; step < LAST; ++step) {
       unsigned a[BLOCKS_M][4], b[BLOCKS_N / 2][4];
+      // A step is two chunks: the bits of its number are beside those of the row in the swizzle.
+      const unsigned char *a_rows = stage + (a_at ^ step << 5), *b_rows = stage + (b_at ^ step << 5);
 #pragma unroll
-      for (int i = 0; i < BLOCKS_M; ++i)
-        ldmatrix_x4(a[i],
-                    stage + swizzled(row + i * 16 + (lane & 15), step * 2 + (lane >> 4)));
+      for (int i = 0; i < BLOCKS_M; ++i) ldmatrix_x4(a[i], a_rows + i * 16 * ROW_BYTES);
 #pragma unroll
-      for (int j = 0; j < BLOCKS_N / 2; ++j)
-        ldmatrix_x4(b[j], stage + swizzled(TILE_M + column + j * 16 + (lane & 7) +
-                                               ((lane >> 4) << 3),
-                                           step * 2 + ((lane >> 3) & 1)));
+      for (int j = 0; j < BLOCKS_N / 2; ++j) ldmatrix_x4(b[j], b_rows + j * 16 * ROW_BYTES);
       if (sizeof(ELEMENT) == 4) {  // the weights were rounded when they were packed
 #pragma unroll
         for (int i = 0; i < BLOCKS_M; ++i)

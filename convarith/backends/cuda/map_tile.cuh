@@ -20,6 +20,7 @@ constexpr int ROWS_A_PASS = THREADS / ROW_CHUNKS;              // rows that all 
 constexpr int PASSES_A = TILE_M / ROWS_A_PASS, PASSES_B = TILE_N / ROWS_A_PASS;
 constexpr int PITCH = TILE_N + 8;                              // of the finished tile, in floats
 static_assert(TILE_M % ROWS_A_PASS == 0 && TILE_N % ROWS_A_PASS == 0, "whole passes");
+static_assert(ROWS_A_PASS % 8 == 0 && PASSES_A <= 16 && PASSES_B <= 16, "as the loader has them");
 
 // Where chunk `chunk` of row `row` lies in a stage: eight rows of one chunk meet all 32 banks.
 DEV int swizzled(int row, int chunk) { return row * ROW_BYTES + ((chunk ^ (row & 7)) << 4); }
@@ -67,7 +68,11 @@ DEV int find_row(const Map& map, const Tile& t, int m, Row& row) {
   }
   int j[3];
 #pragma unroll
-  for (int axis = 2; axis >= 0; --axis) j[axis] = m % t.w[axis].count, m /= t.w[axis].count;
+  for (int axis = 2; axis >= 0; --axis) {
+    const unsigned count = t.w[axis].count, rest = m;
+    m = axis < 3 - RANK ? m : rest / count;
+    j[axis] = axis < 3 - RANK ? 0 : rest - m * count;
+  }
   int result = m;  // the image
   row.source = m;
 #pragma unroll
@@ -80,25 +85,33 @@ DEV int find_row(const Map& map, const Tile& t, int m, Row& row) {
   return result;
 }
 
-// The copies of one thread: chunk threadIdx.x % ROW_CHUNKS of every stage, in a few of its rows.
+// The copies of one thread: chunk threadIdx.x % ROW_CHUNKS of every stage, in a few of its rows. Where
+// they are read is worked out only when the chunk comes to another tap, for these instructions are
+// issued beside the products'.
 struct Loader {
-  const char *sources, *weights;     // at the group's first channel; at the thread's first row of B
-  int t[RANK], of_tap;               // the tap and, among its chunks, the one that is next
+  const char *sources, *weights;  // of the group: its first channel; its weights of the thread's rows
+  const char *a, *b;              // the next chunk, of pixel 0 and of the thread's first row of B
+  unsigned pixels[PASSES_A];      // of a thread's rows of A, in chunks of memory after `a`
+  unsigned inside;                // bit i: row i of A; bit 16 + i: row i of B
+  int t[RANK], of_tap;            // the tap and, among its chunks, the one that is next
   int row, chunk;
 
-  DEV Loader(const Map& map, const Tile& tile, const ELEMENT* all_sources,
+  DEV Loader(const Map& map, const Tile& tile, const Row* rows, const ELEMENT* all_sources,
              const ELEMENT* all_weights)
-      : t{}, of_tap(0), row(threadIdx.x / ROW_CHUNKS), chunk(threadIdx.x % ROW_CHUNKS) {
+      : t{}, row(threadIdx.x / ROW_CHUNKS), chunk(threadIdx.x % ROW_CHUNKS) {
     sources = (const char*)(all_sources + (long long)tile.group * map.padded_channels);
     weights = (const char*)(all_weights +
                             ((long long)tile.group * map.result_channels + tile.n0 + row) *
                                 map.row);
-    advance(map, tile, tile.segment * (ROW_CHUNKS * SEGMENT) + chunk);
+    of_tap = tile.segment * (ROW_CHUNKS * SEGMENT) + chunk;
+    next_tap(map, tile);
+    locate(map, tile, rows);
   }
 
-  DEV void advance(const Map& map, const Tile& tile, int chunks) {
-    of_tap += chunks;
-    while (of_tap >= map.chunks && t[0] < tile.w[3 - RANK].taps) {
+  DEV bool some(const Tile& tile) const { return t[0] < tile.w[3 - RANK].taps; }
+
+  DEV void next_tap(const Map& map, const Tile& tile) {
+    while (of_tap >= map.chunks && some(tile)) {
       of_tap -= map.chunks;
       ++t[RANK - 1];
 #pragma unroll
@@ -107,38 +120,52 @@ struct Loader {
     }
   }
 
-  DEV void copy(const Map& map, const Tile& tile, const Row* rows, unsigned char* stage) {
-    const bool some = t[0] < tile.w[3 - RANK].taps;
+  DEV void locate(const Map& map, const Tile& tile, const Row* rows) {
     int away = 0, tap = 0, turned[RANK];
 #pragma unroll
     for (int axis = 0; axis < RANK; ++axis) {
       const Walk& w = tile.w[3 - RANK + axis];
-      const Axis& a = map.axes[3 - RANK + axis];
+      const Axis& along = map.axes[3 - RANK + axis];
       turned[axis] = w.turn * t[axis];
-      away = away * a.source + turned[axis];
-      tap = tap * a.taps + w.first + w.every * t[axis];
+      away = away * along.source + turned[axis];
+      tap = tap * along.taps + w.first + w.every * t[axis];
     }
-    const int pitch = map.groups * map.padded_channels * (int)sizeof(ELEMENT);
-    const char* a = sources + of_tap * 16;
-    const char* b = weights + ((long long)tap * map.chunks + of_tap) * 16;
-    const long long next_b = ROWS_A_PASS * map.row * (int)sizeof(ELEMENT);
+    a = sources + of_tap * 16;
+    b = weights + ((long long)tap * map.chunks + of_tap) * 16;
+    inside = 0;
+    if (!some(tile)) return;
+    const unsigned pitch = map.groups * map.chunks;
 #pragma unroll
     for (int i = 0; i < PASSES_A; ++i) {
       const Row r = rows[row + i * ROWS_A_PASS];
-      bool ok = some;
+      bool ok = true;
 #pragma unroll
       for (int axis = 3 - RANK; axis < 3; ++axis)
         ok = ok && (unsigned)(r.s[axis] + turned[axis - 3 + RANK]) <
                        (unsigned)map.axes[axis].source;
-      cp_async16(stage + swizzled(row + i * ROWS_A_PASS, chunk),
-                 a + (long long)(r.source + away) * pitch, ok);
+      pixels[i] = ok ? (unsigned)(r.source + away) * pitch : 0;
+      inside |= (unsigned)ok << i;
     }
 #pragma unroll
     for (int i = 0; i < PASSES_B; ++i)
-      cp_async16(stage + swizzled(TILE_M + row + i * ROWS_A_PASS, chunk),
-                 b + i * next_b,
-                 some && tile.n0 + row + i * ROWS_A_PASS < map.result_channels);
-    advance(map, tile, ROW_CHUNKS);
+      inside |= (unsigned)(tile.n0 + row + i * ROWS_A_PASS < map.result_channels) << (16 + i);
+  }
+
+  DEV void copy(const Map& map, const Tile& tile, const Row* rows, unsigned char* stage) {
+    unsigned char* to = stage + swizzled(row, chunk);  // a pass is whole eights of rows
+    const long long next_b = ROWS_A_PASS * map.row * (int)sizeof(ELEMENT);
+#pragma unroll
+    for (int i = 0; i < PASSES_A; ++i)
+      cp_async16(to + i * ROWS_A_PASS * ROW_BYTES, a + pixels[i] * 16ull, inside >> i & 1);
+#pragma unroll
+    for (int i = 0; i < PASSES_B; ++i)
+      cp_async16(to + (TILE_M + i * ROWS_A_PASS) * ROW_BYTES, b + i * next_b,
+                 inside >> (16 + i) & 1);
+    of_tap += ROW_CHUNKS, a += ROW_BYTES, b += ROW_BYTES;
+    if (of_tap >= map.chunks && some(tile)) {
+      next_tap(map, tile);
+      locate(map, tile, rows);
+    }
   }
 };
 
@@ -170,49 +197,66 @@ DEV float sum_plainly(const Map& map, const Tile& tile, const Row& row, const EL
   return sum;
 }
 
-// Four neighbouring results, written at once.
-struct alignas(4 * sizeof(ELEMENT)) Four {
-  ELEMENT of[4];
-};
-
-// Finishes a tile of sums in shared memory and writes it, four channels a thread: at once where the
-// channels of a group are a multiple of four and the results begin at one.
+// Finishes a tile of sums in shared memory and writes it: a thread has the same EACH channels of a
+// few rows, and writes their results at once where a group's are a multiple of EACH and begin at one.
+constexpr int EACH = 16 / sizeof(ELEMENT);
 DEV void store_tile(const Map& map, const Tile& t, const int* pixels, const float* sums,
                     ELEMENT* result, const Finish& finish, float* parts, long long entries) {
-  constexpr int A_ROW = TILE_N / 4;
-#if SEGMENTS != 2
-  const bool fours =
-      map.result_channels % 4 == 0 && (unsigned long long)result % sizeof(Four) == 0;
-#endif
-  const int columns = min(TILE_N, map.result_channels - t.n0), last = min(TILE_M, t.pixels - t.m0);
-  const int first = t.group * map.result_channels + t.n0;
-  for (int i = threadIdx.x; i < last * A_ROW; i += THREADS) {
-    const int row = i / A_ROW, n = i % A_ROW * 4;
-    const float4 sum = *(const float4*)(sums + row * PITCH + n);
-    const float four[4] = {sum.x, sum.y, sum.z, sum.w};
-    const long long at =
-        (long long)pixels[row] * (map.groups * map.result_channels) + first + n;
+  constexpr int ACROSS = TILE_N / EACH;
+  static_assert(THREADS % ACROSS == 0, "a thread keeps its channels");
+  const int n = threadIdx.x % ACROSS * EACH;
+  const int some = min(EACH, map.result_channels - t.n0 - n), last = min(TILE_M, t.pixels - t.m0);
+  if (some <= 0) return;
+  const int first = t.group * map.result_channels + t.n0 + n;
+  const int pitch = map.groups * map.result_channels;
 #if SEGMENTS == 2
-#pragma unroll
-    for (int e = 0; e < 4; ++e)
-      if (n + e < columns) parts[t.segment * entries + at + e] = four[e];
+  parts += t.segment * entries;
+  const bool whole = map.result_channels % 4 == 0;
 #else
-    if (fours && n < columns) {
-      Four out;
+  const bool whole =
+      map.result_channels % EACH == 0 && (unsigned long long)result % sizeof(uint4) == 0;
+  const bool plain = finish.none();
+#endif
+  for (int row = threadIdx.x / ACROSS; row < last; row += THREADS / ACROSS) {
+    alignas(16) float sum[EACH];
 #pragma unroll
-      for (int e = 0; e < 4; ++e) out.of[e] = finish(four[e], first + n + e, at + e);
-      *(Four*)(result + at) = out;
+    for (int e = 0; e < EACH; e += 4)
+      *(float4*)(sum + e) = *(const float4*)(sums + row * PITCH + n + e);
+    const long long at = (long long)pixels[row] * pitch + first;
+#if SEGMENTS == 2
+    if (whole) {
+#pragma unroll
+      for (int e = 0; e < EACH; e += 4)
+        if (e < some) *(float4*)(parts + at + e) = *(const float4*)(sum + e);
     } else {
 #pragma unroll
-      for (int e = 0; e < 4; ++e)
-        if (n + e < columns) result[at + e] = finish(four[e], first + n + e, at + e);
+      for (int e = 0; e < EACH; ++e)
+        if (e < some) parts[at + e] = sum[e];
+    }
+#else
+    alignas(16) ELEMENT out[EACH];
+    if (plain) {
+#pragma unroll
+      for (int e = 0; e < EACH; ++e) out[e] = narrow<ELEMENT>(sum[e]);
+    } else {
+#pragma unroll
+      for (int e = 0; e < EACH; ++e)
+        if (e < some) out[e] = finish(sum[e], first + e, at + e);
+    }
+    if (whole) {
+      *(uint4*)(result + at) = *(const uint4*)out;
+    } else {
+#pragma unroll
+      for (int e = 0; e < EACH; ++e)
+        if (e < some) result[at + e] = out[e];
     }
 #endif
   }
 }
 
-// All of a kernel but the product of a stage: `Sums` holds a thread's sums, adds a stage's
-// products with add(stage), and lays them out with store(tile of PITCH floats a row).
+// All of a kernel but the product of a stage: `Sums` holds a thread's sums, adds the products of a
+// stage's first chunks with begin(stage) and the others' with end(stage), and lays the sums out with
+// store(tile of PITCH floats a row).
 template <class Sums>
 DEV void map_tile(const ELEMENT* source, const ELEMENT* weights, ELEMENT* result, const PART* scale,
                   const PART* bias, const PART* residual, int activation, const int* careful,
@@ -246,20 +290,23 @@ DEV void map_tile(const ELEMENT* source, const ELEMENT* weights, ELEMENT* result
 #if SEGMENTS == 2
   stages = min(SEGMENT, stages - tile.segment * SEGMENT);
 #endif
-  Loader loader(map, tile, source, weights);
+  Loader loader(map, tile, rows, source, weights);
   Sums sums;
 #pragma unroll
   for (int s = 0; s < STAGES - 1; ++s) {
     if (s < stages) loader.copy(map, tile, rows, shared + s * STAGE_BYTES);
     cp_async_commit();
   }
+  unsigned char *here = shared, *next = shared + (STAGES - 1) * STAGE_BYTES;
   for (int s = 0; s < stages; ++s) {
     cp_async_wait<STAGES - 2>();
     __syncthreads();  // the stage is there for all, and the one before has been read by all
-    if (s + STAGES - 1 < stages)
-      loader.copy(map, tile, rows, shared + (s + STAGES - 1) % STAGES * STAGE_BYTES);
+    sums.begin(here);
+    if (s + STAGES - 1 < stages) loader.copy(map, tile, rows, next);  // beside the first products
     cp_async_commit();
-    sums.add(shared + s % STAGES * STAGE_BYTES);
+    sums.end(here);
+    next = here;
+    here = here == shared + (STAGES - 1) * STAGE_BYTES ? shared : here + STAGE_BYTES;
 #if SEGMENTS == 1
     if ((s + 1) % SEGMENT == 0) sums.end_segment();
 #endif

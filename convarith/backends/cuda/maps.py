@@ -14,11 +14,9 @@ from .law import CHUNK_BYTES, ELEMENTS, MOST, MOST_GRID, Law
 from .layout import LayOut, aligned, blocks_of, simple, whole_chunks
 from .parts import Packed, Parts
 from .remembered import Remembered
-from .specialisations import FEW, MAP_CUTS, MAP_TILES, STAGE_BYTES, MapTile
+from .specialisations import FEW, MAP_CUTS, MAP_TILES, STAGE_BYTES, MapTile, map_tiles
 
 PLAIN_THREADS = 256
-#: Cycles that a stage takes at least, with only one under way.
-LATENCY = 1500
 
 
 class PlainMap:
@@ -64,7 +62,7 @@ class TiledMap:
         chunk = CHUNK_BYTES // dtype.itemsize
         self.padded = whole_chunks(law.channels, dtype.itemsize)
         self.struct = law.map_struct(self.padded, chunk)
-        self.segments = _segments(law, dtype, self.name)
+        self.stages, self.segments = _stages(law, dtype), _segments(law, dtype, self.name)
         self.source_pixels, self.result_pixels = math.prod(law.source), math.prod(law.result)
         self.phase_pixels = math.prod(law.phase_counts())  # of the largest phase
         width = law.groups * law.channels
@@ -162,41 +160,55 @@ class _TileLaunch:
     def __init__(self, of: TiledMap, device: Device, batch: int, part: str) -> None:
         law = of.law
 
+        cut, filled = MAP_CUTS[of.name], 2 * device.multiprocessors
+
         def grid(tile: MapTile) -> tuple[int, int, int]:
             rows, columns = -(-batch * of.phase_pixels // tile.m), -(-law.filters // tile.n)
             return rows, columns * law.groups, law.phases
 
-        def cost(tile: MapTile) -> float:
-            blocks, together = math.prod(grid(tile)), tile.resident(0 if of.segments == 1 else 1)
-            active = min(together, -(-blocks // device.multiprocessors))
-            cycles = active * tile.m * tile.n * MAP_CUTS[of.name].cycles / tile.efficiency
-            waves = -(-blocks // (together * device.multiprocessors))
-            return waves * max(cycles, LATENCY / (tile.stages - 1))
+        def segments(tile: MapTile) -> int:
+            """Return how the kernel has them, as map_tile.cuh says."""
+            return 0 if of.segments == 1 else 1 + (math.prod(grid(tile)) < filled)
 
-        self.tile = min(MAP_TILES[of.name], key=cost)
+        def cost(tile: MapTile) -> float:
+            blocks, stages, kind = math.prod(grid(tile)), of.stages, segments(tile)
+            if kind == 2:
+                blocks, stages = blocks * of.segments, cut.segment
+            together = tile.resident(kind)
+            cycles = tile.m * tile.n * cut.cycles / tile.efficiency
+
+            def wave(active: int) -> float:
+                return max(active * cycles, cut.latency / (tile.stages - 1)) if active else 0
+
+            waves, rest = divmod(blocks, together * device.multiprocessors)
+            return stages * (waves * wave(together) + wave(-(-rest // device.multiprocessors)))
+
+        self.tile = min(map_tiles(of.name, law.rank, law.filters), key=cost)
         rows, columns, phases = grid(self.tile)
-        apart = of.segments > 1 and rows * columns * phases < 2 * device.multiprocessors
-        self.grid = (rows, columns * (of.segments if apart else 1), phases)
-        constants = self.tile.constants(
-            MAP_CUTS[of.name].segment, 0 if of.segments == 1 else 1 + apart
-        )
+        kind = segments(self.tile)
+        self.grid = (rows, columns * (of.segments if kind == 2 else 1), phases)
+        constants = self.tile.constants(cut.segment, kind)
         element = ELEMENTS[of.dtype.name]
         self.kernel = device.kernel(of.name, **constants, ELEMENT=element, PART=part, RANK=law.rank)
         self.numbers = (of.struct, np.int32(batch), np.int32(columns // law.groups))
         entries = batch * of.result_pixels * law.groups * law.filters
         self.entries = np.int64(entries)
         self.add: Kernel | None = None
-        if apart:
+        if kind == 2:
             self.add = device.kernel("sum_parts", ELEMENT=element, PART=part)
             self.add_grid = blocks_of(entries, PLAIN_THREADS)
             self.add_numbers = (np.int32(of.segments), np.int32(law.groups * law.filters))
 
 
-def _segments(law: Law, dtype: np.dtype, name: str) -> int:
-    """Return into how many a sum is cut: by channels and taps alone, as the order of every sum."""
-    cut = MAP_CUTS[name]
+def _stages(law: Law, dtype: np.dtype) -> int:
+    """Return the stages of a sum: so many as its channels and taps alone say."""
     padded = whole_chunks(law.channels, dtype.itemsize)
-    stages = -(-law.most_taps() * padded * dtype.itemsize // STAGE_BYTES)
+    return -(-law.most_taps() * padded * dtype.itemsize // STAGE_BYTES)
+
+
+def _segments(law: Law, dtype: np.dtype, name: str) -> int:
+    """Return into how many a sum is cut, which is the order of every sum."""
+    cut, stages = MAP_CUTS[name], _stages(law, dtype)
     return 1 if stages <= cut.uncut else -(-stages // cut.segment)
 
 

@@ -34,11 +34,14 @@ class Parts:
         What the arrays hold: the result's type, or what it is computed in.
     arguments : tuple
         scale, bias, residual, activation.
+    plain : bool
+        Whether there is nothing in it.
     """
 
     def __init__(self, device: Device | None, epilogue: Epilogue, dtype: np.dtype) -> None:
         given = (epilogue.scale, epilogue.bias, epilogue.residual)
         activation = ACTIVATIONS[epilogue.activation]
+        self.plain = epilogue.activation is None and all(part is None for part in given)
         same = all(part is None or part.dtype == dtype for part in given)
         part_dtype = dtype if same else computed_in(dtype)
         self.element = ELEMENTS[part_dtype.name]

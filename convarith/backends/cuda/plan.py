@@ -14,7 +14,7 @@ from ...namespace import on_host
 from .. import structure
 from ..protocol import PLAIN, Epilogue, Options, Product, result_shape
 from . import device as devices
-from .channelwise import DepthwiseMap, SeparableMap
+from .channelwise import SeparableMap, depthwise_map
 from .gradients import DepthwiseGradient, PlainGradient, TiledGradient
 from .law import ELEMENTS, MOST_COORDINATE, within_reach
 from .layout import simple
@@ -55,8 +55,9 @@ def _chosen(product: Product, geometry: ConvGeometry, dtype: np.dtype, options: 
     transposed = product == "transpose"
     if plain_only:
         return PlainMap(geometry, dtype, transposed=transposed)
-    if DepthwiseMap.applies(geometry, dtype, transposed=transposed):
-        return DepthwiseMap(geometry, dtype, transposed=transposed)
+    depthwise = depthwise_map(geometry, dtype, transposed=transposed)
+    if depthwise is not None:
+        return depthwise
     if tiled and FewMap.applies(geometry, dtype, transposed=transposed):
         return FewMap(geometry, dtype, transposed=transposed)
     if tiled and TiledMap.applies(geometry, dtype, transposed=transposed):
@@ -121,15 +122,12 @@ class CudaPlan:
     def _depthwise(self) -> CudaPlan | None:
         """The plan of a dense kernel in which no channel meets another."""
         g, transposed = structure.by_channels(self.geometry), self.product == "transpose"
-        if not DepthwiseMap.applies(g, self.dtype, transposed=transposed):
+        inner = depthwise_map(g, self.dtype, transposed=transposed)
+        if inner is None:
             return None
+        why = "no channel of the kernel meets another"
         return CudaPlan(
-            self.product,
-            self.geometry,
-            self.dtype,
-            DepthwiseMap(g, self.dtype, transposed=transposed),
-            view=_diagonal_entries,
-            why="no channel of the kernel meets another",
+            self.product, self.geometry, self.dtype, inner, view=_diagonal_entries, why=why
         )
 
     @functools.cached_property

@@ -14,12 +14,14 @@ FEW = 32
 class Cut(NamedTuple):
     """How a map's long sums are cut: into segments of so many stages, but for those up to `uncut`.
 
-    `cycles` are those of a multiprocessor for a stage's products of one result, about.
+    A stage costs a multiprocessor `cycles` for each result, about, and no less than `latency`
+    divided among the stages that are under way.
     """
 
     segment: int
     uncut: int
     cycles: float
+    latency: float
 
 
 class MapTile(NamedTuple):
@@ -66,21 +68,32 @@ class MapTile(NamedTuple):
 
 #: Bytes of a row a stage, as ROW_BYTES in map_tile.cuh.
 STAGE_BYTES = 128
-MAP_CUTS = {"map_ffma": Cut(16, 24, 0.25), "map_mma": Cut(16, 40, 0.05)}
+#: The numbers of these two tables come from timing every tile with every layer of benchmarks/ on
+#: an H200; a choice by them is within 1 % of the best one in geometric mean.
+MAP_CUTS = {"map_ffma": Cut(16, 24, 0.24, 1000), "map_mma": Cut(16, 40, 0.05, 1450)}
 MAP_TILES = {
     "map_ffma": (
-        MapTile(128, 64, 128, 8, 8, 3, 2, 1.0),  # 128 x 128 would spill, at 128 registers
-        MapTile(64, 64, 128, 8, 4, 4, 3, 0.85),
-        MapTile(64, 32, 64, 8, 4, 6, 3, 0.7),
-        MapTile(32, 32, 64, 4, 4, 8, 3, 0.55),
+        MapTile(128, 64, 128, 8, 8, 3, 3, 0.85),  # 128 x 128 would spill, at 128 registers
+        MapTile(64, 128, 128, 8, 8, 3, 2, 1.0),
+        MapTile(64, 64, 128, 8, 4, 4, 2, 0.9),
+        MapTile(64, 32, 64, 8, 4, 6, 3, 0.77),
+        MapTile(32, 32, 64, 4, 4, 8, 3, 0.76),
     ),
     "map_mma": (
-        MapTile(128, 128, 256, 4, 4, 2, 3, 1.0),
-        MapTile(128, 64, 256, 2, 4, 2, 3, 0.85),
-        MapTile(64, 64, 256, 2, 2, 2, 4, 0.65),
-        MapTile(64, 32, 128, 2, 2, 4, 4, 0.45),
+        MapTile(128, 128, 256, 4, 4, 2, 3, 0.78),
+        MapTile(256, 64, 256, 4, 4, 2, 2, 0.85),
+        MapTile(128, 64, 128, 4, 4, 3, 2, 0.88),
+        MapTile(64, 64, 128, 2, 4, 3, 4, 0.63),
+        MapTile(32, 32, 64, 1, 4, 8, 6, 0.35),
     ),
 }
+#: Rows of a tile that is for narrow results only, and with a third axis would spill registers.
+TALL = 256
+
+
+def map_tiles(name: str, rank: int, filters: int) -> list[MapTile]:
+    """Return a kernel's tiles for so many axes and result channels of a group."""
+    return [t for t in MAP_TILES[name] if t.m < TALL or (rank < 3 and filters <= t.n)]
 
 
 class GradientTile(NamedTuple):
@@ -148,7 +161,7 @@ def _shipped() -> list[Specialisation]:
             ("map_mma", "bf16"),
         ):
             product = {"FFMA": 64} if name == "map_ffma" else {"HMMA": 8, "LDSM": 4}
-            for tile in MAP_TILES[name]:
+            for tile in map_tiles(name, rank, filters=1):
                 for segments in (0, 1, 2) if rank == 2 and element != "f16" else (0,):
                     constants = {
                         **tile.constants(MAP_CUTS[name].segment, segments),
@@ -177,19 +190,30 @@ def _shipped() -> list[Specialisation]:
         found.append(Specialisation("sum_parts", parts))
         wide = {"LDG.E.128": 2, "STG.E.128": 1}
         columns = 4 if vector == 4 else 2
-        for window, advance in ((0, 1), (3, 1), (3, 2), (5, 1)):
+        for window in (0, 5):
+            constants = {"VECTOR": vector, "COLUMNS": columns, "WINDOW": window, "ADVANCE": 1}
+            found.append(Specialisation("depthwise", {**parts, **constants}, wide))
+        for advance, plain in ((1, 0), (1, 1), (2, 1)):
             constants = {
                 "VECTOR": vector,
                 "COLUMNS": columns,
-                "WINDOW": window,
-                "ADVANCE": advance,
+                "BLOCKS": 2 if element == "f16" else 3,
             }
-            found.append(Specialisation("depthwise", {**parts, **constants}, wide))
+            constants |= {"TAPS_Y": 3, "TAPS_X": 3, "ADVANCE_Y": advance, "ADVANCE_X": advance}
+            constants |= {"PLAIN": plain}
+            found.append(Specialisation("depthwise_strip", {**parts, **constants}, wide))
         for aligned in (0, 1):
             claimed = {"STG.E.128": 1} if aligned else {}
-            for sources in (1, 3):
-                taps = {"TAPS_X": 2, "TAPS_Y": 2, "SOURCES": sources, "LINES": 4}
-                constants = {**parts, "ALIGNED": aligned, **taps}
+            for transposed, common, taps, plain in ((1, 1, 2, 1), (1, 0, 2, 0), (0, 1, 3, 1)):
+                constants = {
+                    **parts,
+                    "PLAIN": plain,
+                    "TRANSPOSED": transposed,
+                    "ALIGNED": aligned,
+                    "COMMON": common,
+                    "TAPS_X": taps,
+                    "TAPS_Y": taps,
+                }
                 found.append(Specialisation("separable", constants, claimed))
         for filters in (1, 3, 21, FEW):
             found.append(Specialisation("map_few", {**parts, "FILTERS": filters}, {"LDS.128": 1}))

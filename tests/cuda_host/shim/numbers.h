@@ -15,6 +15,8 @@ inline float __int_as_float(int x) { return cuda_host_bits<float>(x); }
 inline float __fmaf_rn(float a, float b, float c) { return std::fmaf(a, b, c); }
 inline double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }
 template <class T> inline T __ldg(const T* p) { return *p; }
+// A store that hints that no one reads it soon.
+template <class T> inline void __stcs(T* p, T x) { *p = x; }
 
 // CUDA overloads min and max for mixed arguments too, and takes the common type.
 template <class A, class B> inline auto min(A a, B b) -> decltype(a + b) {

@@ -26,7 +26,6 @@ void __tsan_release(void*);
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __constant__ static
