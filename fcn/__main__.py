@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
-from pathlib import Path
+
+#: Each command is the module of its name: `add_arguments` declares what it takes, `run` does it.
+#: Only the one that is asked for is imported.
+COMMANDS = {
+    "demo": "say what a photograph shows, and draw where",
+    "predict": "write the class of every pixel of pictures",
+    "evaluate": "compare predictions with the masks of a data set",
+    "convert": "read weights of Keras or torch, and write safetensors",
+    "info": "print a network's layers, sizes and costs",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; return its exit code, 2 for what the caller can mend."""
-    parser = argparse.ArgumentParser(prog="python -m fcn", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    demo = commands.add_parser("demo", help="say what a photograph shows, and draw where")
-    demo.add_argument(
-        "image", nargs="?", type=Path, metavar="IMAGE", help="default: scikit-image's cat"
-    )
-    demo.add_argument(
-        "--top", type=_positive, default=3, metavar="N", help="classes to print (default: 3)"
-    )
-    demo.add_argument(
-        "--out", type=_picture, default=Path("demo.png"), help="the panel (default: demo.png)"
-    )
-    options = parser.parse_args(arguments)
-
+    arguments = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):  # a file's name may not fit the console's encoding
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        return _demo(options)
+        return _run(arguments)
     except BrokenPipeError:  # whoever read the output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except KeyboardInterrupt:
+        print("fcn: stopped", file=sys.stderr)
+        return 130
     except ModuleNotFoundError as error:
         problem = f'{error.name} is not installed: pip install "convarith[fcn]"'
     except MemoryError:
@@ -42,33 +42,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 2
 
 
-def _demo(options: argparse.Namespace) -> int:
-    from .demo import demo
-
-    if options.image is not None and options.out.exists() and options.out.samefile(options.image):
-        raise ValueError(f"--out: {options.out} is the photograph itself")
-    demo(options.image, top=options.top, out=options.out)
-    return 0
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a positive integer, got {text!r}")
-    return int(text)
-
-
-def _picture(text: str) -> Path:
-    path = Path(text)
-    suffixes = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
-    if path.suffix.lower() not in suffixes:
-        raise argparse.ArgumentTypeError(f"expected a name ending in {', '.join(suffixes)}")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"no folder {path.parent}")
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{path} is a folder")
-    if not os.access(path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"folder {path.parent} cannot be written to")
-    return path
+def _run(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m fcn", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, purpose in COMMANDS.items():
+        command = commands.add_parser(name, help=purpose, description=purpose)
+        if arguments[:1] == [name]:
+            module = importlib.import_module(f".{name}", __package__)
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    options = parser.parse_args(arguments)
+    return options.run(options)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from pathlib import Path
 
 import numpy as np
 
 from . import pictures, weights
+from .arguments import picture_to_write, positive
 from .segment import ConvolutionalClassifier
 from .torch_file import read_state_dict
 
 #: The network saw objects some 200 pixels large; a larger photograph only takes longer.
 LONGEST_SIDE = 640
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument(
+        "image", nargs="?", type=Path, metavar="IMAGE", help="default: scikit-image's cat"
+    )
+    parser.add_argument(
+        "--top", type=positive, default=3, metavar="N", help="classes to print (default: 3)"
+    )
+    parser.add_argument(
+        "--out",
+        type=picture_to_write,
+        default=Path("demo.png"),
+        help="the panel (default: demo.png)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    if options.image is not None and options.out.exists() and options.out.samefile(options.image):
+        raise ValueError(f"--out: {options.out} is the photograph itself")
+    demo(options.image, top=options.top, out=options.out)
+    return 0
 
 
 def demo(image: Path | None, *, top: int, out: Path) -> None:

@@ -22,38 +22,73 @@ class Unreadable(ValueError):
     """A file that is no picture; the message says which and why."""
 
 
+def load(path: Path, *, turn: bool = True) -> PIL.Image.Image:
+    """Return a picture as its file has it, decoded, turned as its EXIF data says.
+
+    Formats that Pillow hands to another program are none here.
+
+    Parameters
+    ----------
+    path : Path
+    turn : bool
+        False leaves the rows as they are stored: a mask's.
+
+    Raises
+    ------
+    Unreadable
+        For whatever is no whole picture.
+    """
+    import PIL.Image
+    import PIL.ImageOps
+
+    PIL.Image.init()  # only then are all formats known
+    formats = sorted(PIL.Image.OPEN.keys() - {"EPS"})
+    try:
+        with warnings.catch_warnings():
+            # What Pillow finds odd in a picture that it can read all the same. A picture of the
+            # size that a decompression bomb could have is one; far larger ones it refuses.
+            warnings.simplefilter("ignore")
+            with PIL.Image.open(path, formats=formats) as picture:
+                picture.load()
+                if turn:
+                    PIL.ImageOps.exif_transpose(picture, in_place=True)
+    except PIL.UnidentifiedImageError as error:
+        raise Unreadable(f"{path}: not a picture") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's parsers let out whatever they stumble over
+        reason = getattr(error, "strerror", None) or f"not a whole picture: {error!s:.200}"
+        raise Unreadable(f"{path}: {reason}") from error
+    return picture
+
+
 def read(path: Path) -> PIL.Image.Image:
     """Return a picture in RGB of 8 bits, turned as its EXIF data says.
+
+    Transparent pixels are shown over white.
 
     Raises
     ------
     Unreadable
     """
     import PIL.Image
-    import PIL.ImageOps
 
-    try:
-        with warnings.catch_warnings():
-            # Of the size that a decompression bomb could have; beyond it Pillow refuses.
-            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-            with PIL.Image.open(path) as file:
-                picture = PIL.ImageOps.exif_transpose(file)
-                picture.load()
-    except PIL.UnidentifiedImageError as error:
-        raise Unreadable(f"{path}: not a picture") from error
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or f"not a whole picture: {error}"
-        raise Unreadable(f"{path}: {reason}") from error
+    picture = load(path)
     if picture.mode == "F":
         raise Unreadable(f"{path}: pixels are floats of unknown range, expected integers")
     if picture.mode.startswith("I"):  # 16 bits, which convert() would clip to 8
-        values = np.asarray(picture).astype(np.int64)
+        values = np.asarray(picture)
         if values.min() < 0 or values.max() > 65535:
             raise Unreadable(
                 f"{path}: pixels from {values.min()} to {values.max()}, not of 16 bits"
             )
         picture = PIL.Image.fromarray((values // 257).astype(np.uint8))
-    return picture.convert("RGB")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = PIL.Image.new("RGBA", picture.size, "white")
+        white.alpha_composite(picture)
+        picture = white
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def shrunk(picture: PIL.Image.Image, longest: int) -> PIL.Image.Image:

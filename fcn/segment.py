@@ -11,11 +11,13 @@ import numpy as np
 from convarith import bilinear_kernel, conv_transpose
 
 from .backbones import mobilenet_v2
-from .layers import Sequential
+from .graph import Graph, Node
+from .inference import Program
+from .layers import Conv
+from .pretrained import TORCH_NAMES
 
-#: What torchvision's ImageNet weights were trained on: RGB in 0..1, less the mean, by the spread.
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-SPREAD = np.array([0.229, 0.224, 0.225], np.float32)
+#: ImageNet's, with a name each.
+CLASSES = 1000
 #: Classes upsampled at a time: a map of all 1000 at a photograph's size takes gigabytes.
 CHUNK = 50
 
@@ -63,9 +65,17 @@ class ConvolutionalClassifier:
     """
 
     def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
-        self.network = Sequential(
-            [mobilenet_v2.features(tensors), mobilenet_v2.classifier(tensors)]
-        )
+        trunk = mobilenet_v2.nodes(None)
+        last, channels = trunk.stages[mobilenet_v2.STRIDE]
+        kernel = np.zeros((1, 1, channels, CLASSES), np.float32)
+        bias = np.zeros(CLASSES, np.float32)
+        # As Long et al. (arXiv:1411.4038, section 3.1) turn classifiers into nets that output a
+        # map. The mean of the map's scores is the classifier's, whose pooling comes first.
+        head = {"classifier.1": Node(Conv(kernel, bias), (last,))}
+        self.graph = Graph(trunk.nodes | head, channels=3)
+        _fill(self.graph, tensors)
+        self.preprocess = trunk.preprocess
+        self._program = Program(self.graph)
         self.names = (
             files("fcn").joinpath("imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
         )
@@ -82,8 +92,7 @@ class ConvolutionalClassifier:
             raise ValueError(
                 f"image: expected uint8 of shape (h, w, 3), got {image.dtype} of {image.shape}"
             )
-        x = (image.astype(np.float32) / 255 - MEAN) / SPREAD
-        return self.network(x[None])[0]
+        return self._program(self.preprocess(image)[None])[0]
 
     def classify(self, image: np.ndarray) -> np.ndarray:
         """Return the 1000 class probabilities of a picture, as torchvision's classifier does.
@@ -111,6 +120,34 @@ class ConvolutionalClassifier:
         best = int(np.bincount(labels.ravel()).argmax())
         heat = to_pixels(scores[..., best : best + 1], size)[..., 0]
         return Segmentation(labels, 1 / total, best, np.exp(heat - highest) / total)
+
+
+def _fill(graph: Graph, tensors: Mapping[str, np.ndarray]) -> None:
+    """Set a graph's arrays to those of torch's state dict, whose modules its nodes are named as.
+
+    Raises
+    ------
+    ValueError
+        Naming a tensor that is missing or of another shape or dtype.
+    """
+    for name, node in graph.nodes.items():
+        for own, array in node.layer.arrays().items():
+            tensor = _taken(tensors, f"{name}.{TORCH_NAMES[own]}", array.shape)
+            setattr(node.layer, own, tensor)
+
+
+def _taken(tensors: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a tensor of float32 in our layout: torch has kernels as ``(out, in, h, w)``."""
+    tensor = tensors.get(name)
+    theirs = shape if len(shape) == 1 else (shape[3], shape[2], *shape[:2])
+    if name == "classifier.1.weight":  # of a linear layer
+        theirs = theirs[:2]
+    if tensor is None or tensor.shape != theirs or tensor.dtype != np.float32:
+        found = "nothing" if tensor is None else f"{tensor.dtype} of shape {tensor.shape}"
+        raise ValueError(f"{name}: expected float32 of shape {theirs}, got {found}")
+    if len(shape) == 1:
+        return tensor
+    return np.ascontiguousarray(tensor.reshape(*theirs[:2], *shape[:2]).transpose(2, 3, 1, 0))
 
 
 def to_pixels(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:

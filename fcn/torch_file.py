@@ -1,12 +1,12 @@
-"""Reads state dicts that torch wrote before 1.6: pickles, of which nothing is executed.
+"""Reads torch's state dicts, before 1.6 and since: pickles, of which nothing is executed.
 
-The layout (``torch.serialization._legacy_save``): four pickles (a magic number, a protocol
+Before 1.6 (``torch.serialization._legacy_save``): four pickles (a magic number, a protocol
 version, facts about the machine, the dict with its storages by key), a fifth with the keys in
 file order, then for each storage its length as int64 and its values.
 
-Python's own unpickler calls, hashes, compares and rebuilds what a file tells it to. So the few
-opcodes that a state dict is written with are carried out here, on plain values: no object of a
-file's choice is made, called, hashed, changed or printed, and the work is linear in its size.
+Since (``torch.serialization._save``): a zip archive of one folder, whose members, none of them
+compressed, are the pickle ``data.pkl``, the values of each storage as ``data/KEY``, and
+``byteorder`` in later versions.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-import pickletools
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from . import pickled
+from .pickled import Name, Vocabulary
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
@@ -32,17 +35,13 @@ STORAGES = {
 DICT = "collections OrderedDict"
 TENSORS = ("torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2")
 PARAMETER = "torch._utils _rebuild_parameter"
-CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-LITERALS = frozenset(
-    "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE BINSTRING SHORT_BINSTRING".split()
-)
 MOST_AXES = 64  # NumPy's own limit
-#: Longer strings are no names; equal ones would be compared over and over.
-LONGEST_NAME = 1000
+#: How a zip archive begins.
+ZIP = b"PK\x03\x04"
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Return the tensors of a legacy torch state dict by name.
+    """Return the tensors of a torch state dict by name.
 
     Parameters
     ----------
@@ -51,7 +50,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to ndarray
-        Read-only views of the file's content; several may share a storage, as they did.
+        Read-only views of the file's values; several may share a storage, as they did.
 
     Raises
     ------
@@ -61,19 +60,16 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     OSError
         Where the file cannot be read.
     """
-    content = path.read_bytes()
-    try:
-        return _read(io.BytesIO(content))
-    except Exception as error:  # forged bytes can fail anywhere, and all of it is bad input
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise ValueError(f"{path}: not a legacy torch state dict: {reason}") from error
-
-
-@dataclasses.dataclass(frozen=True)
-class _Name:
-    """A global that a file names; it stands for itself and is never looked up."""
-
-    text: str
+    if path.exists() and not path.is_file():  # a pipe would keep the reader waiting
+        raise ValueError(f"{path}: not a file")
+    with path.open("rb") as file:
+        zipped = file.read(len(ZIP)) == ZIP
+        file.seek(0)
+        try:
+            return _read_zip(file) if zipped else _read_legacy(io.BytesIO(file.read()))
+        except Exception as error:  # forged bytes can fail anywhere, and all of it is bad input
+            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+            raise ValueError(f"{path}: not a torch state dict: {reason}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,15 +106,64 @@ class _Tensor:
         )
 
 
-def _read(file: BinaryIO) -> dict[str, np.ndarray]:
+def _read_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
     if not _same(_plain(file), MAGIC):
         raise ValueError("another magic number")
     if not _same(_plain(file), PROTOCOL):
         raise ValueError(f"another protocol than {PROTOCOL}")
     _plain(file)  # byte order and integer sizes of the writer; the values are little-endian
     tensors, keys = _plain(file), _plain(file)
-    if type(tensors) is not dict or type(keys) is not list:
-        raise ValueError("no dict of tensors with a list of storages")
+    if type(keys) is not list:
+        raise ValueError("no list of storages")
+    described = _described(tensors)
+    values: dict[str, np.ndarray] = {}
+    for key in keys:
+        if type(key) is not str or key not in described:
+            raise ValueError("a storage that no tensor is in")
+        storage = described[key]
+        (length,) = np.frombuffer(_exactly(file, 8), "<i8").tolist()
+        if length != storage.length:
+            raise ValueError(f"a storage of {length} values where {storage.length} are described")
+        values[key] = _values(_exactly(file, length * storage.dtype.itemsize), storage)
+    if missing := described.keys() - values.keys():
+        raise ValueError(f"no values of storage {min(missing)!r}")
+    return {name: tensor.view(values[tensor.storage.key]) for name, tensor in tensors.items()}
+
+
+def _read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
+    archive = zipfile.ZipFile(file)
+    left = file.seek(0, io.SEEK_END)  # what is read of it cannot be more than it holds
+    pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise ValueError(f"{len(pickles)} members data.pkl, expected 1")
+    folder = pickles[0].removesuffix("data.pkl")
+
+    def member(name: str) -> bytes:
+        nonlocal left
+        info = archive.getinfo(folder + name)
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+            raise ValueError(f"member {name[:80]} is compressed, as torch leaves none")
+        left -= info.file_size
+        if left < 0:
+            raise ValueError("members that overlap")
+        return archive.read(info)
+
+    if folder + "byteorder" in archive.namelist() and member("byteorder") != b"little":
+        raise ValueError("values that are not little-endian")
+    tensors = _plain(io.BytesIO(member("data.pkl")))
+    values = {}
+    for key, storage in _described(tensors).items():
+        content = member(f"data/{key}")
+        if len(content) != storage.length * storage.dtype.itemsize:
+            raise ValueError(f"a storage of {len(content)} bytes, {storage.length} values")
+        values[key] = _values(content, storage)
+    return {name: tensor.view(values[tensor.storage.key]) for name, tensor in tensors.items()}
+
+
+def _described(tensors: Any) -> dict[str, _Storage]:
+    """Return the storages of a dict of tensors by key, having checked that it is one."""
+    if type(tensors) is not dict:
+        raise ValueError("no dict of tensors")
     described: dict[str, _Storage] = {}
     for tensor in tensors.values():
         if type(tensor) is not _Tensor:
@@ -126,21 +171,10 @@ def _read(file: BinaryIO) -> dict[str, np.ndarray]:
         storage = tensor.storage
         if described.setdefault(storage.key, storage) != storage:
             raise ValueError("two descriptions of one storage")
-    values: dict[str, np.ndarray] = {}
-    for key in keys:
-        if type(key) is not str or key not in described:
-            raise ValueError("a storage that no tensor is in")
-        values[key] = _storage_values(file, described[key])
-    if missing := described.keys() - values.keys():
-        raise ValueError(f"no values of storage {min(missing)!r}")
-    return {name: tensor.view(values[tensor.storage.key]) for name, tensor in tensors.items()}
+    return described
 
 
-def _storage_values(file: BinaryIO, storage: _Storage) -> np.ndarray:
-    (length,) = np.frombuffer(_exactly(file, 8), "<i8").tolist()
-    if length != storage.length:
-        raise ValueError(f"a storage of {length} values where {storage.length} are described")
-    content = _exactly(file, length * storage.dtype.itemsize)
+def _values(content: bytes, storage: _Storage) -> np.ndarray:
     if storage.dtype == np.bool_:  # any other byte than 0 and 1 is no bool of NumPy's
         return np.frombuffer(content, np.uint8) != 0
     return np.frombuffer(content, storage.dtype).astype(storage.dtype.newbyteorder("="), copy=False)
@@ -157,94 +191,21 @@ def _same(value: Any, expected: int) -> bool:
     return type(value) is int and value == expected
 
 
-def _plain(file: BinaryIO) -> Any:
-    """Return the next pickle's value, made of numbers, strings, lists, dicts and tensors."""
-    stack: list[Any] = []
-    marks: list[int] = []
-    memo: dict[int, Any] = {}
-
-    def since_mark() -> list[Any]:
-        start = marks.pop()
-        items = stack[start:]
-        del stack[start:]
-        return items
-
-    def set_items(items: list[Any]) -> None:
-        target = stack[-1]
-        if type(target) is not dict or any(type(key) is not str for key in items[::2]):
-            raise ValueError("a dict whose keys are not strings")
-        target.update(zip(items[::2], items[1::2], strict=True))
-
-    for opcode, argument, _ in pickletools.genops(file):
-        name = opcode.name
-        if name in LITERALS:
-            if type(argument) is str and len(argument) > LONGEST_NAME:
-                raise ValueError(f"a name of {len(argument)} characters")
-            stack.append(argument)
-        elif name in CONSTANTS:
-            stack.append(CONSTANTS[name])
-        elif name in ("BINPUT", "LONG_BINPUT"):
-            memo[argument] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[argument])
-        elif name == "MARK":
-            marks.append(len(stack))
-        elif name == "EMPTY_TUPLE":
-            stack.append(())
-        elif name == "TUPLE":
-            stack.append(tuple(since_mark()))
-        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            count = int(name[-1])
-            stack[-count:] = [tuple(stack[-count:])]
-        elif name == "EMPTY_LIST":
-            stack.append([])
-        elif name in ("APPEND", "APPENDS"):
-            items = since_mark() if name == "APPENDS" else [stack.pop()]
-            if type(stack[-1]) is not list:
-                raise ValueError("something appended to what is no list")
-            stack[-1].extend(items)
-        elif name == "EMPTY_DICT":
-            stack.append({})
-        elif name == "SETITEMS":
-            set_items(since_mark())
-        elif name == "SETITEM":
-            value, key = stack.pop(), stack.pop()
-            set_items([key, value])
-        elif name == "GLOBAL":
-            if argument not in (*STORAGES, DICT, *TENSORS, PARAMETER):
-                raise ValueError(f"it names {argument[:80].replace(' ', '.')}")
-            stack.append(_Name(argument))
-        elif name == "BINPERSID":
-            stack.append(_persistent(stack.pop()))
-        elif name == "REDUCE":
-            arguments, function = stack.pop(), stack.pop()
-            stack.append(_reduced(function, arguments))
-        elif name == "BUILD":  # the attributes of an OrderedDict: dropped
-            stack.pop()
-        elif name == "STOP":
-            return stack.pop()
-        elif name != "PROTO":
-            raise ValueError(f"opcode {name}")
-    raise ValueError("a pickle without an end")
-
-
 def _persistent(pid: Any) -> _Storage:
-    if type(pid) is not tuple or len(pid) != 6:
+    # A legacy one ends in a view of another storage, which no state dict has.
+    if type(pid) is not tuple or len(pid) not in (5, 6) or (len(pid) == 6 and pid[5] is not None):
         raise ValueError("a persistent id that is no storage's")
-    kind, storage_type, key, _, length, view = pid
-    plain = type(kind) is str and kind == "storage" and type(key) is str and view is None
-    if not plain or type(storage_type) is not _Name or type(length) is not int or length < 0:
+    kind, storage_type, key, _, length = pid[:5]
+    plain = type(kind) is str and kind == "storage" and type(key) is str
+    if not plain or type(storage_type) is not Name or type(length) is not int or length < 0:
         raise ValueError("a persistent id that is no storage's")
     if storage_type.text not in STORAGES:
         raise ValueError(f"a storage of type {storage_type.text}")
     return _Storage(key, STORAGES[storage_type.text], length)
 
 
-def _reduced(function: Any, arguments: Any) -> Any:
+def _called(text: str, arguments: tuple[Any, ...]) -> Any:
     """Return what one of the three calls in a state dict makes."""
-    text = function.text if type(function) is _Name else ""
-    if type(arguments) is not tuple:
-        raise ValueError("a call without its arguments")
     if text == DICT and not arguments:
         return {}
     if text == DICT and len(arguments) == 1:  # as Python 2 wrote it: a list of [name, value]
@@ -262,3 +223,12 @@ def _reduced(function: Any, arguments: Any) -> Any:
             if all(type(n) is int for n in (offset, *size, *strides)):
                 return _Tensor(storage, offset, size, strides)
     raise ValueError("a call that no state dict is written with")
+
+
+#: Attributes are set on an OrderedDict only: they are dropped.
+VOCABULARY = Vocabulary(frozenset((*STORAGES, DICT, *TENSORS, PARAMETER)), _called, _persistent)
+
+
+def _plain(file: BinaryIO) -> Any:
+    """Return the next pickle's value, made of numbers, strings, lists, dicts and tensors."""
+    return pickled.plain(file, VOCABULARY)

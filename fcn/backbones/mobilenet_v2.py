@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from ..layers import Conv, Layer, Residual, Sequential, folded
+from ..layers import Add
+from ..preprocess import Preprocess
+from . import Backbone
+from .chain import Chain
 
 #: Table 2 of the paper: expansion, output channels, repetitions, first stride.
 STAGES = (
@@ -19,97 +20,59 @@ STAGES = (
     (6, 320, 1, 1),
 )
 STEM, FEATURES = 32, 1280
-EPSILON = 1e-5
+#: torch's, whose momentum of 0.1 is what moves, not what stays.
+NORM = {"epsilon": 1e-5, "momentum": 0.9}
 
 #: Five convolutions of stride 2, each with a 3x3 window whose middle tap lies on input 2*o: the
 #: feature at (i, j) looks straight at pixel (32*i, 32*j).
 STRIDE = 32
 
 
-class _Tensors:
-    """Takes tensors out of a state dict, each with the shape it must have."""
+def nodes(rng: np.random.Generator | None) -> Backbone:
+    """Return the network up to its last feature map of 1280 channels.
 
-    def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
-        self.tensors = tensors
-
-    def take(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        tensor = self.tensors.get(name)
-        found = "nothing" if tensor is None else f"{tensor.dtype} of shape {tensor.shape}"
-        if tensor is None or tensor.shape != shape or tensor.dtype != np.float32:
-            raise ValueError(f"{name}: expected float32 of shape {shape}, got {found}")
-        return tensor
-
-    def kernel(self, name: str, size: int, c_in: int, c_out: int) -> np.ndarray:
-        """Return torch's ``(out, in, h, w)`` as ``(h, w, in, out)``."""
-        oihw = self.take(f"{name}.weight", (c_out, c_in, size, size))
-        return np.ascontiguousarray(oihw.transpose(2, 3, 1, 0))
-
-    def norm(self, name: str, channels: int) -> dict[str, np.ndarray]:
-        parts = ("weight", "bias", "running_mean", "running_var")
-        return folded(*(self.take(f"{name}.{part}", (channels,)) for part in parts), EPSILON)
-
-
-def features(tensors: Mapping[str, np.ndarray]) -> Sequential:
-    """Return the network up to its last feature map: ``(n, h, w, 3)`` to ``(n, h', w', 1280)``.
-
-    Each of the five halvings rounds up, so ``h' = ceil(h/32)`` and so on, for any size.
-
-    Parameters
-    ----------
-    tensors : mapping of str to ndarray
-        torchvision's state dict.
-
-    Raises
-    ------
-    ValueError
-        Naming a tensor that is missing or of another shape or dtype.
+    Nodes are named as torchvision's modules are, ``features.0.0`` and so on, the sums behind
+    their block: ``features.3``. Each of the five halvings rounds up, so the last map has
+    ``ceil(h/32)`` rows.
     """
-    take = _Tensors(tensors)
-    stem = take.kernel("features.0.0", 3, 3, STEM)
-    layers: list[Layer] = [
-        Conv(stem, strides=2, padding=1, activation="relu6", **take.norm("features.0.1", STEM))
-    ]
-    channels = STEM
-    for expansion, width, repetitions, first_stride in STAGES:
+    chain = Chain(rng)
+    _conv(chain, "features.0", 3, STEM, strides=2)
+    ends = {}  # by stride: the last node
+    stride, at = 2, 1
+    for expansion, width, repetitions, first in STAGES:
         for repetition in range(repetitions):
-            stride = 1 if repetition else first_stride
-            name = f"features.{len(layers)}.conv"
-            layers.append(_block(take, name, channels, width, expansion, stride))
-            channels = width
-    name = f"features.{len(layers)}"
-    last = take.kernel(f"{name}.0", 1, channels, FEATURES)
-    layers.append(Conv(last, activation="relu6", **take.norm(f"{name}.1", FEATURES)))
-    return Sequential(layers)
+            strides = 1 if repetition else first
+            stride *= strides
+            _block(chain, f"features.{at}", width, expansion, strides)
+            ends[stride] = chain.last
+            at += 1
+    ends[stride] = _conv(chain, f"features.{at}", 1, FEATURES)
+    stages = {s: (ends[s], chain.channels[ends[s]]) for s in (8, 16, 32)}
+    return Backbone(chain.nodes, stages, Preprocess.torch())
 
 
-def _block(
-    take: _Tensors, name: str, channels: int, width: int, expansion: int, stride: int
-) -> Layer:
-    """Return an inverted residual: expand, filter each channel by itself, project."""
-    inner = channels * expansion
-    body: list[Layer] = []
-    if expansion != 1:
-        kernel = take.kernel(f"{name}.0.0", 1, channels, inner)
-        body.append(Conv(kernel, activation="relu6", **take.norm(f"{name}.0.1", inner)))
-    at = len(body)
-    kernel = take.kernel(f"{name}.{at}.0", 3, 1, inner)
-    norm = take.norm(f"{name}.{at}.1", inner)
-    body.append(Conv(kernel, strides=stride, padding=1, groups=inner, activation="relu6", **norm))
-    project = Conv(
-        take.kernel(f"{name}.{at + 1}", 1, inner, width), **take.norm(f"{name}.{at + 2}", width)
+def _conv(
+    chain: Chain, name: str, size: int, width: int, *, strides: int = 1, depthwise: bool = False
+) -> str:
+    """Add what torchvision calls Conv2dNormActivation: ``name.0``, ``name.1`` and ``name.2``."""
+    around = (size // 2, size // 2)
+    chain.conv(
+        f"{name}.0", size, width, strides=strides, padding=(around, around), depthwise=depthwise
     )
-    if stride == 1 and channels == width:
-        return Residual(Sequential(body), project)
-    return Sequential([*body, project])
+    chain.norm(f"{name}.1", **NORM)
+    return chain.relu(f"{name}.2", maximum=6)
 
 
-def classifier(tensors: Mapping[str, np.ndarray], classes: int = 1000) -> Conv:
-    """Return the ImageNet head as a 1x1 convolution over the feature map.
-
-    As Long et al. (arXiv:1411.4038, section 3.1) turn classifiers into nets that output a map.
-    The average pooling before it is left out: the mean of the map's scores is the classifier's.
-    """
-    take = _Tensors(tensors)
-    weight = take.take("classifier.1.weight", (classes, FEATURES))
-    kernel = np.ascontiguousarray(weight.T)[None, None]
-    return Conv(kernel, bias=take.take("classifier.1.bias", (classes,)))
+def _block(chain: Chain, name: str, width: int, expansion: int, strides: int) -> None:
+    """Add an inverted residual: expand, filter each channel by itself, project."""
+    source = chain.last
+    channels = chain.channels[source]
+    at = 0
+    if expansion != 1:
+        _conv(chain, f"{name}.conv.0", 1, channels * expansion)
+        at = 1
+    _conv(chain, f"{name}.conv.{at}", 3, channels * expansion, strides=strides, depthwise=True)
+    chain.conv(f"{name}.conv.{at + 1}", 1, width)
+    chain.norm(f"{name}.conv.{at + 2}", **NORM)
+    if strides == 1 and channels == width:
+        chain.add(name, Add(), source, chain.last)

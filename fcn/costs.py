@@ -1,0 +1,139 @@
+"""What a graph costs at a size of its input: operations and memory, nothing computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from .graph import INPUT, Graph
+from .inference import Program
+from .layers import BatchNorm, Conv, ConvTranspose, Crop, Layer, MaxPool, ReLU, Shape, Softmax
+
+#: Bytes of a float32.
+FLOAT = 4
+
+
+def flops(layer: Layer, source: Shape, result: Shape) -> int:
+    """Return the operations of a convolution, transposed or not: 2 a multiply-add.
+
+    All are counted that the dense kernel has, also those on padding, as papers count; not those
+    of layers that have no kernel.
+
+    Parameters
+    ----------
+    layer : Layer
+    source, result : tuple of int
+        The shapes ``(n, h, w, c)`` of its first input and of its result.
+
+    >>> import numpy as np
+    >>> flops(Conv(np.ones((3, 3, 2, 5), np.float32)), (1, 8, 8, 2), (1, 8, 8, 5))
+    11520
+    """
+    if isinstance(layer, Conv):
+        return 2 * math.prod(result[:3]) * layer.kernel.size
+    if isinstance(layer, ConvTranspose):
+        return 2 * math.prod(source[:3]) * layer.kernel.size
+    return 0
+
+
+def inference_bytes(program: Program, shape: Shape) -> int:
+    """Return what the input, the buffers and the result of a program take in float32.
+
+    >>> from fcn.model import build
+    >>> model = build("mobilenet_v2", 2, "32s")
+    >>> round(inference_bytes(model.program, (1, 320, 480, 3)) / 2**20)
+    28
+    """
+    lengths, _ = program.buffers(shape)
+    result = math.prod(program.shapes(shape)[program.until])
+    return FLOAT * (math.prod(shape) + sum(lengths) + result)
+
+
+def saved_bytes(graph: Graph, shape: Shape) -> int:
+    """Return what `Graph.forward` saves for `Graph.backward`, the input included, in float32."""
+    return _Training(graph, shape).saved()
+
+
+def training_bytes(graph: Graph, shape: Shape) -> int:
+    """Return the most that a step of training holds at a time, but for the weights themselves.
+
+    That is what `Graph.forward` saves and `Graph.backward` lets go as it comes back, the
+    gradients on their way and those of the parameters, all in float32; not what single
+    convolutions need for themselves, nor what an optimiser keeps.
+
+    Parameters
+    ----------
+    graph : Graph
+    shape : tuple of int
+        ``(n, h, w, channels)``.
+    """
+    training = _Training(graph, shape)
+    return max(training.forward(), training.backward())
+
+
+class _Training:
+    """Which results are there as a step goes through the graph and back."""
+
+    def __init__(self, graph: Graph, shape: Shape) -> None:
+        self.nodes = graph.nodes
+        self.output = graph.output
+        self.shapes = {INPUT: shape} | graph.shapes(shape)
+        self.sizes = {name: FLOAT * math.prod(each) for name, each in self.shapes.items()}
+        #: Whose array a node's result is: a crop that takes nothing off returns what it got.
+        self.owners = {INPUT: INPUT}
+        for name, node in graph.nodes.items():
+            source = node.inputs[0]
+            same = isinstance(node.layer, Crop) and self.shapes[name] == self.shapes[source]
+            self.owners[name] = self.owners[source] if same else name
+
+    def saved(self) -> int:
+        return self._bytes({INPUT, *map(self._kept, self.nodes)}, self.nodes)
+
+    def forward(self) -> int:
+        """Return the most while results are made: those still to be read, and those saved."""
+        last_read = {s: name for name, node in self.nodes.items() for s in node.inputs}
+        kept: set[str | None] = {INPUT}
+        live, done, most = {INPUT}, [], 0
+        for name, node in self.nodes.items():
+            live.add(name)
+            done.append(name)
+            kept.add(self._kept(name))
+            most = max(most, self._bytes(kept | {self.owners[each] for each in live}, done))
+            live -= {source for source in node.inputs if last_read[source] == name}
+        return most
+
+    def backward(self) -> int:
+        """Return the most while gradients come back, a node's in and out at once."""
+        left = list(self.nodes)
+        arriving = {self.output}
+        parameters = most = 0
+        for name, node in reversed(self.nodes.items()):
+            layer = node.layer
+            sources = set(node.inputs[:1] if isinstance(layer, Crop) else node.inputs)
+            parameters += FLOAT * sum(
+                array.size for key, array in layer.arrays().items() if key in layer.parameters
+            )
+            if name in arriving:
+                flowing = sum(self.sizes[each] for each in arriving | sources)
+                # A normalisation works on the deviations from the mean besides.
+                flowing += self.sizes[name] if isinstance(layer, BatchNorm) else 0
+                kept = {INPUT, *map(self._kept, left)}
+                most = max(most, self._bytes(kept, left) + parameters + flowing)
+                arriving = arriving - {name} | sources
+            left.pop()
+        return most
+
+    def _kept(self, name: str) -> str | None:
+        """Return whose result a node saves for its gradient."""
+        node = self.nodes[name]
+        if isinstance(node.layer, Conv | ConvTranspose | BatchNorm):
+            return self.owners[node.inputs[0]]
+        return name if isinstance(node.layer, ReLU | Softmax) else None
+
+    def _bytes(self, results: set[str | None], done: Iterable[str]) -> int:
+        """Return the bytes of results, and of what poolings save: a byte an entry."""
+        own = (math.prod(self.shapes[name]) for name in done if self._is_pooling(name))
+        return sum(self.sizes[name] for name in results if name is not None) + sum(own)
+
+    def _is_pooling(self, name: str) -> bool:
+        return isinstance(self.nodes[name].layer, MaxPool)

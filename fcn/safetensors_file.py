@@ -1,0 +1,74 @@
+"""Arrays by name, and text by name, in safetensors files."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from .files import replacing
+
+#: The metadata's "format" of our own models.
+FORMAT = "convarith.fcn"
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays and the metadata of a safetensors file.
+
+    The format is a header in JSON and the arrays' bytes, each once and nothing between them:
+    there is nothing in it to execute, and no more to read than there is.
+
+    Raises
+    ------
+    ValueError
+        For a file that is none, truncated, or with arrays that NumPy has no type for.
+    OSError
+        Where the file cannot be read.
+    """
+    import safetensors
+
+    if path.exists() and not path.is_file():  # a pipe would keep the reader waiting
+        raise ValueError(f"{path}: not a file")
+    with path.open("rb"):  # what cannot be read is an OSError
+        pass
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except Exception as error:  # forged bytes can fail in several ways, all of it bad input
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise ValueError(f"{path}: not a safetensors file: {reason}") from error
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, which appears whole or not at all.
+
+    The same arrays and metadata in the same order give the same bytes; the library, which writes
+    such files too, puts the metadata in another order each time.
+
+    Parameters
+    ----------
+    path : Path
+    arrays : mapping of str to ndarray
+        Floats, or signed integers, of any order in memory.
+    metadata : mapping of str to str
+
+    Raises
+    ------
+    OSError
+    """
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, array in arrays.items():
+        start, end = end, end + array.nbytes
+        kind = f"{array.dtype.kind}{8 * array.dtype.itemsize}".upper()
+        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [start, end]}
+    text = json.dumps(header, ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the arrays begin at a multiple of 8
+    with replacing(path) as beside, beside.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for array in arrays.values():
+            little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+            file.write(little.reshape(-1).view(np.uint8).data)
