@@ -11,7 +11,7 @@ from convarith import ConvGeometry
 from fcn import pictures
 from fcn.__main__ import main
 from fcn.backbones import mobilenet_v2
-from fcn.layers import Conv, Sequential
+from fcn.layers import Conv
 from fcn.segment import ConvolutionalClassifier, to_pixels
 from fcn.torch_file import read_state_dict
 
@@ -24,16 +24,6 @@ def tensors(mobilenet_weights):
 @pytest.fixture(scope="session")
 def model(tensors):
     return ConvolutionalClassifier(tensors)
-
-
-def convolutions(layer):
-    """Yield every convolution of a network, in order."""
-    if isinstance(layer, Conv):
-        yield layer
-    else:
-        inner = layer.layers if isinstance(layer, Sequential) else (layer.body, layer.last)
-        for part in inner:
-            yield from convolutions(part)
 
 
 @pytest.mark.parametrize(
@@ -92,10 +82,11 @@ def test_the_network_is_torchs(torch, tensors, model):
 @pytest.mark.parametrize("size", [1, 31, 32, 33, 224, 300, 451])
 def test_feature_positions(model, size):
     """Feature o looks straight at pixel 32*o, which `to_pixels` relies on."""
-    halvings = [layer for layer in convolutions(model.network) if layer.strides == 2]
+    layers = [node.layer for node in model.graph.nodes.values()]
+    halvings = [layer for layer in layers if isinstance(layer, Conv) and layer.strides == (2, 2)]
     jump = 1
     for layer in halvings:
-        geometry = ConvGeometry(size, 3, strides=layer.strides, padding=layer.padding)
+        geometry = ConvGeometry(size, 3, strides=2, padding=layer.padding[:1])
         (middle,) = (tap for (tap,) in geometry.taps() if tap.k == 1)
         assert (middle.inputs.start, middle.inputs.step) == (0, 2)
         assert middle.outputs == slice(0, -(-size // 2))

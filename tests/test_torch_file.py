@@ -1,9 +1,11 @@
-"""Legacy torch files: read as torch reads them, and never executed."""
+"""torch's files, legacy and zip: read as torch reads them, and never executed."""
 
 import io
 import pickle
 import struct
 import tracemalloc
+import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -118,7 +120,8 @@ def test_a_file_written_by_hand(tmp_path):
     assert list(tensors) == ["a", "b"]
 
 
-def test_what_torch_writes(torch, tmp_path):
+@pytest.mark.parametrize("zipped", [False, True])
+def test_what_torch_writes(torch, tmp_path, zipped):
     torch.manual_seed(0)
     base = torch.randn(4, 5)
     state = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3)).state_dict()
@@ -135,7 +138,7 @@ def test_what_torch_writes(torch, tmp_path):
         "parameter": torch.nn.Parameter(base),
     }
     path = tmp_path / "file.pth"
-    torch.save(state, path, _use_new_zipfile_serialization=False)
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
     tensors = read_state_dict(path)
     assert list(tensors) == list(state)
     for name, value in state.items():
@@ -162,7 +165,7 @@ def test_nothing_is_executed(tmp_path, protocol, place):
     evil = pickle.dumps(Malicious(open, str(witness), "w"), protocol)
     parts = [pickle.dumps(part, 2) for part in (MAGIC, PROTOCOL, {}, {}, [])]
     parts[place] = evil
-    with pytest.raises(ValueError, match="not a legacy torch state dict"):
+    with pytest.raises(ValueError, match="not a torch state dict"):
         read_state_dict(write(tmp_path, b"".join(parts)))
     assert not witness.exists()
     pickle.load(io.BytesIO(evil)).close()  # the same bytes do it where nobody looks
@@ -248,14 +251,14 @@ def test_no_other_name_is_looked_up(tmp_path, name):
 )
 def test_forged_files(tmp_path, body):
     path = write(tmp_path, legacy(body, [("1", VALUES)]))
-    with pytest.raises(ValueError, match="not a legacy torch state dict") as caught:
+    with pytest.raises(ValueError, match="not a torch state dict") as caught:
         read_state_dict(path)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("length", range(0, len(GOOD)))
 def test_truncated_files(tmp_path, length):
-    with pytest.raises(ValueError, match="not a legacy torch state dict"):
+    with pytest.raises(ValueError, match="not a torch state dict"):
         read_state_dict(write(tmp_path, GOOD[:length]))
 
 
@@ -268,12 +271,128 @@ def test_damaged_files(tmp_path):
         try:
             tensors = read_state_dict(write(tmp_path, bytes(content)))
         except ValueError as error:
-            assert "not a legacy torch state dict" in str(error)
+            assert "not a torch state dict" in str(error)
         else:
             # Views of at most the six values there are, and no byte beyond them.
             for value in tensors.values():
                 assert value.size <= 6 and value.nbytes <= VALUES.nbytes
                 assert set(value.tobytes()) <= set(content) | {0, 1}
+
+
+def zip_persistent(key, length, storage="FloatStorage"):
+    """Return the opcodes with which torch names a storage since 1.6."""
+    kind = b"(" + text("storage") + b"ctorch\n" + storage.encode() + b"\n"
+    return kind + text(key) + text("cpu") + integer(length) + b"tQ"
+
+
+def zip_tensor(key, length, size):
+    strides = numbers([1] * len(size))
+    arguments = zip_persistent(key, length) + integer(0) + numbers(size) + strides + b"\x89"
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + arguments + b"ccollections\nOrderedDict\n)RtR"
+
+
+def zipped(path, compression=zipfile.ZIP_STORED, body=None, **members):
+    """Write a zip file as torch does, but for some members; None leaves one out."""
+    body = ordered_dict(("a", zip_tensor("0", 6, (6,)))) if body is None else body
+    members = {
+        "data.pkl": b"\x80\x02" + body + b".",
+        "byteorder": b"little",
+        "data/0": VALUES.tobytes(),
+        "version": b"3\n",
+    } | members
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            if content is not None:
+                archive.writestr(f"archive/{name}", content)
+    return path
+
+
+def test_a_zip_file_written_by_hand(tmp_path):
+    path = zipped(tmp_path / "file.pth")
+    np.testing.assert_array_equal(read_state_dict(path)["a"], VALUES)
+    path = zipped(tmp_path / "file.pth", byteorder=None)  # as torch wrote it before 2.0
+    np.testing.assert_array_equal(read_state_dict(path)["a"], VALUES)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"data/0": VALUES.tobytes()[:-4]}, "a storage of 20 bytes, 6 values"),
+        ({"data/0": None}, "no item named"),
+        ({"data.pkl": None}, "0 members data.pkl"),
+        ({"other/data.pkl": b""}, "2 members data.pkl"),
+        ({"byteorder": b"big"}, "not little-endian"),
+        ({"compression": zipfile.ZIP_DEFLATED}, "is compressed"),
+        ({"body": b"cos\nsystem\n" + text("x") + b"\x85R"}, "it names os.system"),
+        ({"body": b"cbuiltins\neval\n" + text("x") + b"\x85R"}, "it names builtins.eval"),
+        ({"body": ordered_dict(("a", zip_tensor("../../data", 6, (6,))))}, "no item named"),
+        ({"body": ordered_dict(("a", zip_tensor("0", 6, (7,))))}, "reaches beyond"),
+        ({"body": ordered_dict(("a", zip_tensor("0", 1 << 60, (6,))))}, "values"),
+        ({"body": ordered_dict(("a", integer(3)))}, "an entry of type int"),
+        ({"body": b"]"}, "no dict of tensors"),
+    ],
+)
+def test_forged_zip_files(tmp_path, changed, message):
+    path = zipped(tmp_path / "file.pth", **changed)
+    with pytest.raises(ValueError, match="not a torch state dict") as caught:
+        read_state_dict(path)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_zip_bomb_of_overlapping_members(tmp_path):
+    """Each member's bytes are the next one's header and bytes: so many times the file's size."""
+    names = [f"archive/data/{number}" for number in range(10_000, 10_300)]
+    content, headers, offset = bytes(40_000), [], 0
+    for name in reversed(names):
+        crc, size = zlib.crc32(content), len(content)
+        facts = struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 0, crc, size, size, len(name), 0)
+        headers.append((name, facts, size))
+        content = b"PK\x03\x04" + facts + name.encode() + content
+    storages = [(name.rpartition("/")[2], size // 4) for name, _, size in reversed(headers)]
+    body = ordered_dict(*((key, zip_tensor(key, n, (n,))) for key, n in storages))
+    pickled = b"\x80\x02" + body + b"."
+    name = "archive/data.pkl"
+    facts = struct.pack(
+        "<HHHHHIIIHH", 20, 0, 0, 0, 0, zlib.crc32(pickled), *2 * (len(pickled),), len(name), 0
+    )
+    headers.append((name, facts, 0))
+    content = b"PK\x03\x04" + facts + name.encode() + pickled + content
+    entries, offset = b"", 0
+    for name, facts, _ in reversed(headers):
+        entries += b"PK\x01\x02" + struct.pack("<H", 20) + facts
+        entries += struct.pack("<HHHII", 0, 0, 0, 0, offset) + name.encode()
+        offset += 30 + len(name) + (len(pickled) if name.endswith("pkl") else 0)
+    end = struct.pack("<HHHHIIH", 0, 0, *2 * (len(headers),), len(entries), len(content), 0)
+    path = write(tmp_path, content + entries + b"PK\x05\x06" + end)
+    with zipfile.ZipFile(path) as archive:  # as whole as any other, where Python does not look
+        assert len(archive.namelist()) == 301
+        assert sum(info.file_size for info in archive.infolist()) > 50 * path.stat().st_size
+    with pytest.raises(ValueError, match="members that overlap|Overlapped entries"):
+        read_state_dict(path)
+
+
+def test_truncated_zip_files(tmp_path):
+    path = zipped(tmp_path / "file.pth")
+    content = path.read_bytes()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match="not a torch state dict"):
+            read_state_dict(path)
+
+
+def test_damaged_zip_files(tmp_path):
+    path = zipped(tmp_path / "file.pth")
+    content, rng = path.read_bytes(), np.random.default_rng(0)
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            tensors = read_state_dict(path)
+        except ValueError as error:
+            assert "not a torch state dict" in str(error)
+        else:
+            assert all(value.nbytes <= VALUES.nbytes for value in tensors.values())
 
 
 def test_a_missing_file_is_an_os_error(tmp_path):
