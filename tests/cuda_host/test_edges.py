@@ -154,6 +154,19 @@ def test_a_map_may_take_several_launches(device, monkeypatch, kernel):
     assert device.ran(kernel) == 3
 
 
+def test_sources_that_32_bits_of_chunks_do_not_reach(device, monkeypatch):
+    problem = MAPS["map_ffma"].changed(batch=5)
+    result = problem.run(device)
+    of = problem.geometry
+    chunks = np.prod(of.input_size) * of.groups * -(-of.in_channels // of.groups // 4)
+    monkeypatch.setattr(maps, "MOST_CHUNKS", int(2 * chunks + 1))  # two images a launch
+    assert_same_bits(problem.run(device), result)
+    assert device.ran("map_ffma") == 3
+    monkeypatch.setattr(maps, "MOST_CHUNKS", int(chunks))
+    problem.check(problem.run(device))
+    assert device.ran("map_plain") == 1
+
+
 @pytest.mark.sanitized
 @pytest.mark.parametrize("kernel", ["gradient_ffma", "gradient_mma"])
 def test_a_gradient_may_take_several_launches(device, monkeypatch, kernel):

@@ -17,6 +17,8 @@ from .remembered import Remembered
 from .specialisations import FEW, MAP_CUTS, MAP_TILES, STAGE_BYTES, MapTile, map_tiles
 
 PLAIN_THREADS = 256
+#: Chunks of the sources of a launch of a tiled kernel stay below this: 64 GiB.
+MOST_CHUNKS = 2**32
 
 
 class PlainMap:
@@ -63,6 +65,7 @@ class TiledMap:
         self.padded = whole_chunks(law.channels, dtype.itemsize)
         self.struct = law.map_struct(self.padded, chunk)
         self.stages, self.segments = _stages(law, dtype), _segments(law, dtype, self.name)
+        self.source_chunks = math.prod(law.source) * law.groups * self.padded // chunk  # an image's
         self.source_pixels, self.result_pixels = math.prod(law.source), math.prod(law.result)
         self.phase_pixels = math.prod(law.phase_counts())  # of the largest phase
         width = law.groups * law.channels
@@ -86,6 +89,8 @@ class TiledMap:
         return (
             max(math.prod(law.result), reach, law.taps * padded) < MOST // 2
             and law.groups * max(law.filters, padded) < MOST // 16
+            and math.prod(law.source) * law.groups * padded * dtype.itemsize
+            < MOST_CHUNKS * CHUNK_BYTES
             and max(columns, law.phases) < MOST_GRID
         )
 
@@ -126,7 +131,8 @@ class TiledMap:
         if self._copied(source):
             source = self.in_chunks(device, source, len(source) * self.source_pixels)
             source = source.reshape(len(result), -1)
-        step = max(1, MOST // 2 // max(self.source_pixels, self.result_pixels))
+        pixels = MOST // 2 // max(self.source_pixels, self.result_pixels)
+        step = max(1, min(pixels, MOST_CHUNKS // self.source_chunks))
         for some, into, epilogue in parts.in_steps(source, result, step):
             self._launch(device, some, packed, into, parts.element, epilogue)
 
