@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from .model import load
 
     model = load(options.weights).frozen()
+    tiling.check_pixelwise(model, str(options.weights))
     data = Dataset(options.data, options.split, None, strict=options.strict, progress=True)
     for problem in data.skipped.values():
         print(f"fcn: skipped {problem}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
@@ -76,6 +77,8 @@ class Graph:
             with _named(f"node {short(name)}"):
                 if not isinstance(name, str) or name in ("", INPUT):
                     raise ValueError(f"expected another name than {INPUT!r}, one that is not empty")
+                if any(unicodedata.category(letter) == "Cc" for letter in name):
+                    raise ValueError("expected a name without control characters")
                 least, most = node.layer.arity
                 if len(node.inputs) < least or (most is not None and len(node.inputs) > most):
                     number = least if least == most else f"{least} or more"

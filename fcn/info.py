@@ -42,13 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the table; return the exit code."""
-    from .model import graph_of, load
+    from .model import graph_of
+    from .saved import load_graph
 
     described = (options.backbone, options.head, options.classes)
     if options.file is not None:
         if any(described) or options.fc:
             raise ValueError("info: expected FILE, or --backbone, --head and --classes, got both")
-        graph = load(options.file).graph
+        graph = load_graph(options.file)
         title = str(options.file)
     elif all(described):
         graph = graph_of(options.backbone, options.classes, options.head, fc=options.fc)

@@ -62,6 +62,19 @@ def beyond(file: KerasFile, backbone: str) -> list[str]:
     return [path for path in file.left() if file.arrays[path].ndim == 4]
 
 
+def network(file: KerasFile) -> Graph:
+    """Return the network of a file with a configuration, without what it does not say."""
+    if file.configuration is None:
+        raise ValueError(
+            f"{file.path}: weights without a configuration, which need --backbone, --classes and "
+            "--head of `python -m fcn convert`"
+        )
+    try:
+        return keras_config.graph(file)
+    except ValueError as error:
+        raise ValueError(f"{file.path}: {str(error)[:LONGEST]}") from error
+
+
 def from_keras(
     file: KerasFile, *, preprocess: str | None = None, classes: Sequence[str] | None = None
 ) -> Model:
@@ -83,15 +96,7 @@ def from_keras(
         supported (named), with other arrays than those of its layers, or of an unknown
         preprocessing.
     """
-    if file.configuration is None:
-        raise ValueError(
-            f"{file.path}: weights without a configuration, which need --backbone, --classes and "
-            "--head of `python -m fcn convert`"
-        )
-    try:
-        graph = keras_config.graph(file)
-    except ValueError as error:
-        raise ValueError(f"{file.path}: {str(error)[:LONGEST]}") from error
+    graph = network(file)
     return _model(file, graph, {"keras": keras_config.name(file)}, preprocess, classes)
 
 

@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 
 from . import backbones, blocks, heads, receptive
+from .class_names import MOST_CLASSES, class_names
 from .graph import INPUT, Graph
 from .inference import Program
 from .layers import Array, Softmax
 from .layers.sizes import integer
 from .preprocess import Preprocess
-
-#: The most classes: their maps at a picture's size would fill the memory.
-MOST_CLASSES = 4096
 
 
 class Model:
@@ -64,8 +62,10 @@ class Model:
         share: bool = False,
     ) -> None:
         self.graph = graph
-        self.classes = tuple(classes)
+        self.classes = class_names(classes)
         self.preprocess = preprocess
+        if architecture is not None and not isinstance(architecture, Mapping):
+            raise TypeError(f"architecture: expected a mapping, got {architecture!r:.80}")
         self.architecture = dict(architecture or {})
         self._settings: dict[str, Any] = {
             "algorithm": algorithm,
@@ -258,14 +258,7 @@ def _names(classes: int | Sequence[str]) -> tuple[str, ...]:
     if isinstance(classes, (str, bytes)) or not isinstance(classes, Sequence):
         count = integer("classes", classes, 1, MOST_CLASSES)
         return tuple(f"class {number}" for number in range(count))
-    names = tuple(classes)
-    if not all(isinstance(name, str) and name for name in names):
-        raise TypeError(f"classes: expected names, got {names!r}")
-    if not 1 <= len(names) <= MOST_CLASSES or len(set(names)) < len(names):
-        raise ValueError(
-            f"classes: expected 1 to {MOST_CLASSES} names, none twice, got {len(names)}"
-        )
-    return names
+    return class_names(classes)
 
 
 def _cupy() -> Any:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .class_names import class_names
+
 #: The class id of pixels that count for nothing, and its colour in Pascal VOC's masks.
 VOID = 255
 VOID_COLOUR = (224, 224, 192)
@@ -81,13 +83,11 @@ class Classes:
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= VOID:
             raise ValueError(f"classes: expected 1 to {VOID}, got {len(self.names)}")
-        for kind, values in (
-            ("name", list(self.names)),
-            ("colour", [*map(tuple, self.colours.tolist()), tuple(self.void_colour)]),
-        ):
-            twice = next((v for i, v in enumerate(values) if v in values[:i]), None)
-            if twice is not None:
-                raise ValueError(f"classes: expected each {kind} once, got {twice!r} twice")
+        class_names(self.names)
+        colours = [*map(tuple, self.colours.tolist()), tuple(self.void_colour)]
+        twice = next((colour for colour in colours if colours.count(colour) > 1), None)
+        if twice is not None:
+            raise ValueError(f"classes: expected each colour once, got {twice!r} twice")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -123,6 +123,10 @@ class Classes:
             Naming the file, the line and what is wrong.
         OSError
         """
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ValueError(
+                f"{path}: expected a file, got a pipe or a device"
+            )  # which may never end
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:

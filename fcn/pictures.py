@@ -41,6 +41,8 @@ def load(path: Path, *, turn: bool = True) -> PIL.Image.Image:
     import PIL.Image
     import PIL.ImageOps
 
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise Unreadable(f"{path}: expected a file, got a pipe or a device")  # which may never end
     PIL.Image.init()  # only then are all formats known
     formats = sorted(PIL.Image.OPEN.keys() - {"EPS"})
     try:

@@ -87,6 +87,7 @@ def run(options: argparse.Namespace) -> int:
     written = [path for paths in outputs.values() for path in paths.values()]
     _keep([*inputs, options.weights, options.classes], written)
     model = load(options.weights).frozen()
+    tiling.check_pixelwise(model, str(options.weights))
     classes = Classes.read(options.classes) if options.classes else Classes.of(model.classes)
     if len(classes) != len(model.classes):
         raise ValueError(
@@ -96,6 +97,8 @@ def run(options: argparse.Namespace) -> int:
     model = model.to(options.device)
     if options.direct:
         model = model.compiled(algorithm="direct")
+    if options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"--out: expected a folder, {options.out} is a file")
     options.out.mkdir(parents=True, exist_ok=True)
 
     failed = 0
@@ -110,6 +113,8 @@ def run(options: argparse.Namespace) -> int:
                 problem = str(error)
             except MemoryError:
                 problem = f"{path}: not enough memory for it; a smaller --tile takes less"
+            except (OSError, ValueError) as error:  # of its outputs: the others have their own
+                problem = f"{path}: {error}"
             if problem is not None:
                 failed += 1
                 tqdm.write(f"fcn: {problem}", file=sys.stderr)

@@ -13,8 +13,12 @@ from convarith import Window
 from .fusion import needed
 from .graph import INPUT, Graph
 from .layers import Conv, ConvTranspose, Crop, Layer, MaxPool, ZeroPadding
+from .layers.sizes import short
 
 Pair = tuple[int, int]
+#: Outputs after which everything must repeat, and steps that working fields out may take: a file
+#: could ask for any number.
+MOST_PERIOD, MOST_STEPS = 4096, 20_000_000
 #: A step's inputs of its outputs from the first to the last, or the tile that it needs for them.
 Interval = Callable[[Any, int, int], Pair]
 
@@ -84,8 +88,9 @@ def halo(graph: Graph, until: str | None = None) -> Pair:
     before = after = 0
     for axis in range(2):
         jump = jumps[output][axis]
-        for at in range(_period(graph, windows, output, axis)):
-            first, last = _seen(graph, windows, output, axis, at, _tile)
+        path = _path(graph, output)
+        for at in range(_period(path, windows, output, axis)):
+            first, last = _seen(path, windows, output, axis, at, _tile)
             before = max(before, math.floor(at * jump) - first)
             after = max(after, last + 1 - math.ceil((at + 1) * jump))
     return before, after
@@ -102,12 +107,18 @@ def fields(graph: Graph) -> dict[str, Field]:
     windows = _windows(graph)
     jumps = _jumps(graph, windows)
     found = {}
+    entries = 0
     for name in graph.nodes:
+        path = _path(graph, name)
+        periods = [_period(path, windows, name, axis) for axis in range(2)]
+        entries += sum(periods) * len(path)
+        if entries > MOST_STEPS:
+            raise ValueError(f"graph: the fields of its nodes take more than {MOST_STEPS} steps")
         rows, columns = (
             max(
                 last + 1 - first
-                for at in range(_period(graph, windows, name, axis))
-                for first, last in [_seen(graph, windows, name, axis, at, _inputs)]
+                for at in range(periods[axis])
+                for first, last in [_seen(path, windows, name, axis, at, _inputs)]
             )
             for axis in range(2)
         )
@@ -178,26 +189,41 @@ def _jumps(graph: Graph, windows: dict[str, Any]) -> dict[str, tuple[Fraction, F
     return jumps
 
 
-def _period(graph: Graph, windows: dict[str, Any], output: str, axis: int) -> int:
+def _path(graph: Graph, output: str) -> list[tuple[str, Any]]:
+    """Return the nodes that a node's result depends on, that node first."""
+    return list(reversed(needed(graph, output).items()))
+
+
+def _period(path: list[tuple[str, Any]], windows: dict[str, Any], output: str, axis: int) -> int:
     """Return after how many outputs all repeats: only transposed steps tell outputs apart."""
     outputs = {output: Fraction(1)}  # how far a node's result moves when the output moves by one
     period = 1
-    for name, node in reversed(needed(graph, output).items()):
+    for name, node in path:
         if name not in outputs:  # only its size is read
             continue
         moved = outputs[name] * windows[name][axis].jump
         period = math.lcm(period, moved.denominator)
+        if period > MOST_PERIOD:
+            raise ValueError(
+                f"node {short(name)}: expected a result that repeats within {MOST_PERIOD} "
+                f"entries, got {period}"
+            )
         for source in _read(node):
             outputs[source] = moved
     return period
 
 
 def _seen(
-    graph: Graph, windows: dict[str, Any], output: str, axis: int, at: int, interval: Interval
+    path: list[tuple[str, Any]],
+    windows: dict[str, Any],
+    output: str,
+    axis: int,
+    at: int,
+    interval: Interval,
 ) -> Pair:
     """Return the first and the last input that entry `at` of a node's result depends on."""
     wanted: dict[str, Pair] = {output: (at, at)}
-    for name, node in reversed(needed(graph, output).items()):
+    for name, node in path:
         if name not in wanted:
             continue
         first, last = wanted.pop(name)

@@ -58,6 +58,15 @@ def save(model: Model, path: Path) -> None:
     safetensors_file.write(path, graph.arrays(), {"format": FORMAT, "version": VERSION, **text})
 
 
+def load_graph(path: Path) -> Graph:
+    """Return the network in a file alone: what becomes of a picture's pixels need not be known."""
+    if kind(path) == "keras":
+        from . import keras_file, keras_model
+
+        return keras_model.network(keras_file.read(path))
+    return load(path).graph
+
+
 def load(path: Path) -> Model:
     """Return the model in a file: one that `save` wrote, or a `.keras` or `.h5` of Keras's.
 

@@ -51,6 +51,30 @@ class Network(Protocol):
         """Map ``(n, h, w, c)`` to ``(n, h, w, classes)``."""
 
 
+def check_pixelwise(model: Network, name: str) -> None:
+    """Refuse a network that does not give each pixel of an RGB picture its logits.
+
+    Parameters
+    ----------
+    model : Model
+    name : str
+        What the error begins with.
+
+    Raises
+    ------
+    ValueError
+    """
+    channels, side = model.graph.channels, 4 * model.stride
+    if channels != 3:
+        raise ValueError(f"{name}: expected a network of 3 channels, got one of {channels}")
+    result = model.graph.shapes((1, side, side, channels))[model.graph.output]
+    if result[1:3] != (side, side):
+        raise ValueError(
+            f"{name}: expected a result of the input's size, got {result[1]} x {result[2]} for "
+            f"{side} x {side} pixels"
+        )
+
+
 def whole(model: Network, picture: Picture) -> Iterator[Part]:
     """Yield one part, the picture seen at once.
 
@@ -218,7 +242,12 @@ def _see(model: Network, picture: Picture, start: Pair, size: Pair) -> Any:
     )
     x[0, : bottom - top, : right - left] = values
     program = getattr(model, "program", None)  # which says where its arrays are
-    return model.logits(x if program is None else program.xp.asarray(x))[0, :height, :width]
+    logits = model.logits(x if program is None else program.xp.asarray(x))
+    if logits.shape[1:3] != x.shape[1:3]:
+        raise ValueError(
+            f"model: expected logits of the input's size {x.shape[1:3]}, got {logits.shape[1:3]}"
+        )
+    return logits[0, :height, :width]
 
 
 def _cells(n: int, tile: int, overlap: int) -> dict[int, list[tuple[slice, list[int]]]]:

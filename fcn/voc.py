@@ -235,6 +235,8 @@ def _names(root: Path, split: str) -> list[str]:
     splits = sorted(file.stem for file in folder.glob("*.txt"))
     if split not in splits:
         raise ValueError(f"{root}: expected a split of {', '.join(splits)}, got {split!r}")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"{path}: expected a file, got a pipe or a device")  # which may never end
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:

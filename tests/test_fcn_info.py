@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import fcn
 from convarith import CoordinateMap, Window
+from fcn import receptive
 from fcn.__main__ import main
 from fcn.costs import flops, inference_bytes, saved_bytes, training_bytes
 from fcn.graph import INPUT, Graph, Node
@@ -267,3 +268,28 @@ def test_what_lies_outside_of_the_field_changes_nothing():
     along = np.abs(gx[0]).max(axis=(0, 2))
     reached = np.flatnonzero(along > 1e-6 * along.max())
     assert 0.5 * size < reached[-1] + 1 - reached[0] <= size
+
+
+def test_graphs_that_take_for_ever_are_refused(monkeypatch):
+    ones = np.ones((1, 1, 1, 1), np.float32)
+    nodes = {
+        "down": Node(Conv(ones, strides=2048), (INPUT,)),
+        "up": Node(ConvTranspose(ones, strides=2048), ("down",)),
+        "more": Node(ConvTranspose(ones, strides=4096), ("up",)),
+    }
+    graph = Graph(nodes, 1)
+    for function in (fields, halo):
+        with pytest.raises(ValueError, match="expected a result that repeats within 4096"):
+            function(Graph({**nodes, "most": Node(ConvTranspose(ones, strides=2), ("more",))}, 1))
+    monkeypatch.setattr(receptive, "MOST_STEPS", 1000)
+    with pytest.raises(ValueError, match="take more than 1000 steps"):
+        fields(graph)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
+def test_of_a_keras_file_whose_preprocessing_is_unknown(tmp_path, capsys):
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 3)])
+    model.save(tmp_path / "plain.keras")
+    assert main(["info", str(tmp_path / "plain.keras"), "--size", "9x9"]) == 0
+    assert "7x7x2" in capsys.readouterr().out

@@ -228,8 +228,12 @@ def test_classes():
         (("vgg16", MOST_CLASSES + 1, "32s"), ValueError, "classes: expected an integer from 1"),
         (("vgg16", 2.0, "32s"), TypeError, "classes: expected an integer"),
         (("vgg16", "sky", "32s"), TypeError, "classes: expected an integer"),
-        (("vgg16", [], "32s"), ValueError, "classes: expected 1 to 4096 names, none twice, got 0"),
-        (("vgg16", ["a", "a"], "32s"), ValueError, "classes: expected 1 to 4096 names, none twice"),
+        (("vgg16", [], "32s"), ValueError, "classes: expected 1 to 4096 names, got 0"),
+        (
+            ("vgg16", ["a", "a"], "32s"),
+            ValueError,
+            "classes: expected each name once, got 'a' twice",
+        ),
         (("vgg16", ["a", ""], "32s"), TypeError, "classes: expected names"),
     ],
 )

@@ -14,7 +14,7 @@ import fcn.model
 from fcn import pictures, predict, tiling
 from fcn.__main__ import main
 from fcn.graph import INPUT, Graph, Node
-from fcn.layers import Conv
+from fcn.layers import Conv, ConvTranspose
 from fcn.model import Model, build
 from fcn.palette import Classes
 from fcn.preprocess import Preprocess
@@ -261,8 +261,9 @@ def test_outputs_appear_whole_or_not_at_all(run, tmp_path, monkeypatch, capsys):
             raise OSError("disk full")
 
     monkeypatch.setattr(PIL.Image.Image, "save", full)
-    assert run(tmp_path / "a.jpg") == 2
-    assert capsys.readouterr().err == "fcn: disk full\n"
+    assert run(tmp_path / "a.jpg") == 1
+    error = f"fcn: {tmp_path / 'a.jpg'}: disk full\nfcn: 1 of 1 pictures failed\n"
+    assert capsys.readouterr().err == error
     assert files(tmp_path / "out") == ["a.color.png", "a.png"]
     assert (tmp_path / "out" / "a.color.png").read_bytes() == b"old"
 
@@ -340,3 +341,52 @@ def test_tiles_of_a_real_network(tmp_path):
     np.testing.assert_array_equal(found["exact"], found["whole"])
     assert 0 < (found["averaged"] != found["whole"]).mean() < 0.7
     assert len(np.unique(found["whole"])) > 3
+
+
+@pytest.mark.parametrize(
+    ("layer", "channels", "message"),
+    [
+        (ConvTranspose(np.ones((3, 3, 4, 3), np.float32), strides=2), 3, "a result of the input's"),
+        (Conv(np.ones((3, 3, 3, 4), np.float32), padding="VALID"), 3, "a result of the input's"),
+        (Conv(np.ones((1, 1, 1, 4), np.float32)), 1, "a network of 3 channels, got one of 1"),
+    ],
+)
+def test_a_network_that_gives_pixels_no_classes(
+    run, weights, tmp_path, monkeypatch, capsys, layer, channels, message
+):
+    graph = Graph({"scores": Node(layer, (INPUT,))}, channels)
+    model = Model(graph, classes=NAMES, preprocess=Preprocess())
+    monkeypatch.setattr(fcn.model, "load", lambda path: model)
+    photograph().save(tmp_path / "a.png")
+    assert run(tmp_path / "a.png") == 2
+    assert f"fcn: {weights}: expected {message}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    if channels == 3:
+        with pytest.raises(ValueError, match="model: expected logits of the input's size"):
+            tiling.segment(model, np.zeros((9, 9, 3), np.uint8))
+
+
+def test_an_output_that_cannot_be_written_stops_no_other_picture(run, tmp_path, capsys):
+    for name in ("a", "b"):
+        photograph().save(tmp_path / f"{name}.png")
+    (tmp_path / "out" / "a.png").mkdir(parents=True)
+    assert run(tmp_path / "a.png", tmp_path / "b.png") == 1
+    error = capsys.readouterr().err
+    assert f"fcn: {tmp_path / 'a.png'}: " in error and "1 of 2 pictures failed" in error
+    assert (tmp_path / "out" / "b.png").is_file()
+
+
+def test_the_folder_is_a_file(run, tmp_path, capsys):
+    photograph().save(tmp_path / "a.png")
+    assert run(tmp_path / "a.png", "--out", tmp_path / "a.png") == 2
+    assert "--out: expected a folder, " in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes by name")
+def test_a_pipe_is_no_picture(run, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.png")
+    photograph().save(tmp_path / "a.png")
+    assert run(tmp_path / "pipe.png", tmp_path / "a.png") == 1
+    assert "expected a file, got a pipe or a device" in capsys.readouterr().err
+    assert run(tmp_path / "a.png", "--classes", tmp_path / "pipe.png") == 2
+    assert "expected a file, got a pipe or a device" in capsys.readouterr().err

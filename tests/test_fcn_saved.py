@@ -259,3 +259,26 @@ def test_what_is_no_model(tmp_path):
     os.mkfifo(tmp_path / "pipe")  # which would never end
     with pytest.raises(ValueError, match="not a file"):
         fcn.load(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [
+        ("ab", TypeError),
+        ([1, 2], TypeError),
+        (["a", ""], TypeError),
+        (["a", "a"], ValueError),
+        (["a", "b\x1b[31m"], ValueError),
+        (["a", "b" * 201], ValueError),
+    ],
+)
+def test_names_that_could_not_be_read_again(names, error):
+    graph = Graph({"a": Node(Conv(np.ones((1, 1, 3, 2), np.float32)), (INPUT,))}, 3)
+    with pytest.raises(error, match="classes: expected "):
+        Model(graph, classes=names, preprocess=Preprocess())
+
+
+def test_nodes_with_control_characters_in_their_names():
+    layer = Conv(np.ones((1, 1, 3, 2), np.float32))
+    with pytest.raises(ValueError, match="a name without control characters"):
+        Graph({"a\x1b[2J": Node(layer, (INPUT,))}, 3)
