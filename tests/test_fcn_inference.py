@@ -298,7 +298,7 @@ def test_results_are_the_caller_s_own():
     assert not np.shares_memory(one, two) and one.flags.owndata
     np.testing.assert_array_equal(one, kept)
     only_softmax = Model(
-        chain(Softmax()), classes="abcd", preprocess=Preprocess.tf(), architecture={}
+        chain(Softmax()), classes=list("abcd"), preprocess=Preprocess.tf(), architecture={}
     )
     assert not np.shares_memory(only_softmax.logits(x), x)
     np.testing.assert_allclose(only_softmax(x).sum(axis=-1), 1, rtol=1e-6)

@@ -38,7 +38,7 @@ def test_the_overlay_is_the_photograph_with_colours():
 @pytest.mark.parametrize("size", [(1, 1), (3, 700), (700, 3)])
 @pytest.mark.parametrize("count", [1, 3, 60])
 def test_legends_of_odd_sizes(tmp_path, size, count):
-    names = ["", "猫" * 20, "a\nb", *(f"class {i}" for i in range(57))][:count]
+    names = ["\u3000", "猫" * 20, "\ud800b", *(f"class {i}" for i in range(57))][:count]
     ids = np.arange(size[0] * size[1]).reshape(size[::-1]) % count
     picture = PIL.Image.new("RGB", size)
     path = tmp_path / "a.overlay.png"
