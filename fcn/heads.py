@@ -38,7 +38,7 @@ def nodes(head: str, backbone: Backbone, classes: int, rng: np.random.Generator)
     ------
     ValueError
     """
-    if head not in HEADS:
+    if not isinstance(head, str) or head not in HEADS:
         raise ValueError(f"head: expected one of {', '.join(HEADS)}, got {head!r}")
     coarsest, *finer = HEADS[head]
     made: dict[str, Node] = {}

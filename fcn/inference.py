@@ -139,10 +139,14 @@ class Program:
         return total
 
     def _check(self, x: Array) -> None:
-        if namespace(x) is not self.xp:
+        try:
+            found = namespace(x)
+        except TypeError as error:
+            raise TypeError(f"x: {error}") from None
+        if found is not self.xp:
             raise TypeError(
                 f"x: expected an array of {self.xp.__name__}, where the weights are, "
-                f"got one of {namespace(x).__name__}"
+                f"got one of {found.__name__}"
             )
         channels = self.graph.channels
         if x.dtype != np.float32 or x.ndim != 4 or x.shape[3] != channels or 0 in x.shape[1:3]:

@@ -223,6 +223,8 @@ def test_classes():
     ("arguments", "error", "message"),
     [
         (("vgg19", 2, "32s"), ValueError, "backbone: expected one of vgg16, .*, got 'vgg19'"),
+        ((["vgg16"], 2, "32s"), ValueError, r"backbone: expected one of .*, got \['vgg16'\]"),
+        (("vgg16", 2, ["8s"]), ValueError, r"head: expected one of .*, got \['8s'\]"),
         (("vgg16", 2, "4s"), ValueError, "head: expected one of 32s, 16s, 8s, got '4s'"),
         (("vgg16", 0, "32s"), ValueError, "classes: expected an integer from 1 to"),
         (("vgg16", MOST_CLASSES + 1, "32s"), ValueError, "classes: expected an integer from 1"),
@@ -240,6 +242,11 @@ def test_classes():
 def test_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=f"^{message}"):
         fcn.build(*arguments)
+
+
+def test_an_input_that_is_no_array():
+    with pytest.raises(TypeError, match="^x: expected "):
+        fcn.build("mobilenet_v2", 2, "32s")([[1.0]])
 
 
 def test_options_that_do_not_fit():

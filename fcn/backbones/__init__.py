@@ -59,7 +59,7 @@ def nodes(name: str, rng: np.random.Generator | None, *, fc: bool = False) -> Ba
     ------
     ValueError
     """
-    if name not in _MODULES:
+    if not isinstance(name, str) or name not in _MODULES:
         raise ValueError(f"backbone: expected one of {', '.join(BACKBONES)}, got {name!r}")
     module, arguments = _MODULES[name]
     if fc:

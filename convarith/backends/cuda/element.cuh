@@ -45,7 +45,8 @@ template <class T> DEV bool finite(T x) { return wide(x) - wide(x) == 0; }
 template <class T, int N> struct alignas(N * sizeof(T)) Several {
   T of[N];
 };
-template <class T, int N> DEV void widen(const Several<T, N>& from, typename Computed<T>::type (&to)[N]) {
+template <class T, int N>
+DEV void widen(const Several<T, N>& from, typename Computed<T>::type (&to)[N]) {
 #pragma unroll
   for (int i = 0; i < N; ++i) to[i] = wide(from.of[i]);
 }

@@ -91,7 +91,7 @@ DEV int find_row(const Map& map, const Tile& t, int m, Row& row) {
 struct Loader {
   const char *sources, *weights;  // of the group: its first channel; its weights of the thread's rows
   const char *a, *b;              // the next chunk, of pixel 0 and of the thread's first row of B
-  unsigned pixels[PASSES_A];      // of its rows of A, in chunks after `a`: below MOST_CHUNKS of maps.py
+  unsigned pixels[PASSES_A];      // of its rows of A, in chunks after `a`; see MOST_CHUNKS
   unsigned inside;                // bit i: row i of A; bit 16 + i: row i of B
   int t[RANK], of_tap;            // the tap and, among its chunks, the one that is next
   int row, chunk;

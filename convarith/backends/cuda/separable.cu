@@ -145,7 +145,8 @@ separable(const ELEMENT* __restrict__ source, const float* __restrict__ along_y,
     } else {
 #pragma unroll
       for (int e = 0; e < EACH; ++e)
-        if (entry[e] < width) result[start + entry[e]] = finish(sums[e], channel[e], start + entry[e]);
+        if (entry[e] < width)
+          result[start + entry[e]] = finish(sums[e], channel[e], start + entry[e]);
     }
     ++iy, ++phase;
     if (!transposed || phase == ay.stride) phase = 0, ++j;
