@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from fcn.fusion import needed
 from fcn.graph import INPUT, Graph
 from fcn.layers import (
     Add,
@@ -38,7 +37,7 @@ class Walk:
         """Return what the last node became, `source` being the input."""
         shapes = {INPUT: self.shape} | self.graph.shapes(self.shape)
         values = {INPUT: source}
-        for name, node in needed(self.graph, self.graph.output).items():
+        for name, node in self.graph.needed().items():
             if isinstance(node.layer, Crop):
                 if shapes[name] != shapes[node.inputs[0]]:
                     raise ValueError(f"{name}: expected a size that needs no crop")

@@ -59,8 +59,6 @@ def check_aligned(name: str, array: Any) -> None:
     if array.flags.c_contiguous and array.data.ptr % 16 == 0:
         return  # at once: a small product takes a few microseconds
     alignment = array.dtype.alignment
-    if array.data.ptr % alignment == 0 and array.flags.c_contiguous:
-        return
     if array.size and any(place % alignment for place in (array.data.ptr, *array.strides)):
         raise ValueError(
             f"{name}: expected elements at multiples of {alignment} bytes, got a {array.dtype} "

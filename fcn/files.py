@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files read as what they are, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def check_file(path: Path) -> None:
+    """Refuse a folder, a pipe or a device, which would keep a reader waiting, by a `ValueError`."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: not a file")
 
 
 @contextlib.contextmanager

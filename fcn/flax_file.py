@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from . import pickled
+from .files import check_file
 from .layers.sizes import short
 from .pickled import Name, Vocabulary
 
@@ -55,8 +56,7 @@ def read_parameters(path: Path) -> dict[str, np.ndarray]:
     OSError
         Where the file cannot be read.
     """
-    if path.exists() and not path.is_file():  # a pipe would keep the reader waiting
-        raise ValueError(f"{path}: not a file")
+    check_file(path)
     with path.open("rb") as file:
         try:
             return _read(file)

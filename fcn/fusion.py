@@ -110,7 +110,7 @@ def steps(graph: Graph, until: str) -> list[Step]:
 
 class _Fusion:
     def __init__(self, graph: Graph, until: str) -> None:
-        self.nodes = needed(graph, until)
+        self.nodes = graph.needed(until)
         self.order = {name: at for at, name in enumerate(self.nodes)}
         self.readers: dict[str, list[str]] = collections.defaultdict(list)
         for name, node in self.nodes.items():
@@ -223,15 +223,6 @@ class _Fusion:
                 self.nodes[source].layer, ConvTranspose
             )
         return isinstance(node.layer, Conv | ConvTranspose)
-
-
-def needed(graph: Graph, until: str) -> dict[str, Node]:
-    """Return the nodes that the result of node `until` depends on, `until` last."""
-    wanted = {until}
-    for name in reversed(graph.nodes):
-        if name in wanted:
-            wanted.update(graph.nodes[name].inputs)
-    return {name: node for name, node in graph.nodes.items() if name in wanted}
 
 
 def _activation(layer: Layer) -> str:

@@ -93,7 +93,7 @@ class Graph:
         """The name of the last node."""
         return next(reversed(self.nodes))
 
-    def _needed(self, until: str | None) -> dict[str, Node]:
+    def needed(self, until: str | None = None) -> dict[str, Node]:
         """Return the nodes that the output, or `until`, depends on, in order."""
         output = self.output if until is None else until
         if output not in self.nodes:
@@ -128,7 +128,7 @@ class Graph:
             small do not.
         """
         self._check(x)
-        nodes = self._needed(until)
+        nodes = self.needed(until)
         output = next(reversed(nodes))
         readers = dict.fromkeys((INPUT, *nodes), 0)
         for node in nodes.values():

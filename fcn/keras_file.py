@@ -33,6 +33,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from . import hdf5_index
+from .files import check_file
 from .layers.sizes import short
 
 ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
@@ -176,8 +177,7 @@ def read(path: Path) -> KerasFile:
     OSError
         Where the file cannot be read.
     """
-    if path.exists() and not path.is_file():  # a pipe would keep the reader waiting
-        raise ValueError(f"{path}: not a file")
+    check_file(path)
     with path.open("rb") as file:
         start = file.read(len(HDF5))
         size = file.seek(0, io.SEEK_END)

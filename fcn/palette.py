@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .class_names import class_names
+from .files import check_file
 
 #: The class id of pixels that count for nothing, and its colour in Pascal VOC's masks.
 VOID = 255
@@ -123,10 +124,7 @@ class Classes:
             Naming the file, the line and what is wrong.
         OSError
         """
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise ValueError(
-                f"{path}: expected a file, got a pipe or a device"
-            )  # which may never end
+        check_file(path)
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .files import replacing
+from .files import check_file, replacing
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -41,8 +41,10 @@ def load(path: Path, *, turn: bool = True) -> PIL.Image.Image:
     import PIL.Image
     import PIL.ImageOps
 
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise Unreadable(f"{path}: expected a file, got a pipe or a device")  # which may never end
+    try:
+        check_file(path)
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
     PIL.Image.init()  # only then are all formats known
     formats = sorted(PIL.Image.OPEN.keys() - {"EPS"})
     try:

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import backbones, flax_file, keras_file, keras_order, safetensors_file, torch_file, weights
 from .backbones import vgg16
+from .files import check_file
 from .graph import Graph
 from .layers import Layer, moved, namespace
 
@@ -99,8 +100,7 @@ def kind(path: Path) -> str:
         For any other, naming the file.
     OSError
     """
-    if path.exists() and not path.is_file():  # a pipe would keep the reader waiting
-        raise ValueError(f"{path}: not a file")
+    check_file(path)
     with path.open("rb") as file:
         start = file.read(16)
     if start.startswith(b"\x89HDF\r\n\x1a\n"):

@@ -10,7 +10,6 @@ from typing import Any
 
 from convarith import Window
 
-from .fusion import needed
 from .graph import INPUT, Graph
 from .layers import Conv, ConvTranspose, Crop, Layer, MaxPool, ZeroPadding
 from .layers.sizes import short
@@ -191,7 +190,7 @@ def _jumps(graph: Graph, windows: dict[str, Any]) -> dict[str, tuple[Fraction, F
 
 def _path(graph: Graph, output: str) -> list[tuple[str, Any]]:
     """Return the nodes that a node's result depends on, that node first."""
-    return list(reversed(needed(graph, output).items()))
+    return list(reversed(graph.needed(output).items()))
 
 
 def _period(path: list[tuple[str, Any]], windows: dict[str, Any], output: str, axis: int) -> int:

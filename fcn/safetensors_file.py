@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import replacing
+from .files import check_file, replacing
 
 #: The metadata's "format" of our own models.
 FORMAT = "convarith.fcn"
@@ -30,8 +30,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """
     import safetensors
 
-    if path.exists() and not path.is_file():  # a pipe would keep the reader waiting
-        raise ValueError(f"{path}: not a file")
+    check_file(path)
     with path.open("rb"):  # what cannot be read is an OSError
         pass
     try:

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from . import pickled
+from .files import check_file
 from .pickled import Name, Vocabulary
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -60,8 +61,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     OSError
         Where the file cannot be read.
     """
-    if path.exists() and not path.is_file():  # a pipe would keep the reader waiting
-        raise ValueError(f"{path}: not a file")
+    check_file(path)
     with path.open("rb") as file:
         zipped = file.read(len(ZIP)) == ZIP
         file.seek(0)

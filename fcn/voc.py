@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from . import pictures
+from .files import check_file
 from .palette import VOC_CLASSES, VOC_COLORMAP, VOID, VOID_COLOUR, Classes
 
 __all__ = ["VOC_CLASSES", "VOC_COLORMAP", "VOID", "VOID_COLOUR", "Classes", "Dataset", "Sample"]
@@ -235,8 +236,7 @@ def _names(root: Path, split: str) -> list[str]:
     splits = sorted(file.stem for file in folder.glob("*.txt"))
     if split not in splits:
         raise ValueError(f"{root}: expected a split of {', '.join(splits)}, got {split!r}")
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise ValueError(f"{path}: expected a file, got a pipe or a device")  # which may never end
+    check_file(path)
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:

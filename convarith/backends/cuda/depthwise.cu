@@ -5,9 +5,7 @@
 #include "finish.cuh"
 #include "walk.cuh"
 
-struct alignas(VECTOR * sizeof(ELEMENT)) Vector {
-  ELEMENT of[VECTOR];
-};
+typedef Several<ELEMENT, VECTOR> Vector;
 
 // source (n, *spatial, channels), weights (*k, channels); blockIdx.y is the phase.
 extern "C" __global__ void __launch_bounds__(128, 4)

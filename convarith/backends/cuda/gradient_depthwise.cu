@@ -6,9 +6,7 @@
 #include "walk.cuh"
 
 constexpr int THREADS = 256;
-struct alignas(VECTOR * sizeof(ELEMENT)) Vector {
-  ELEMENT of[VECTOR];
-};
+typedef Several<ELEMENT, VECTOR> Vector;
 
 // x (n, *spatial, channels), g (n, *spatial', channels); parts (gridDim.y, *k, channels) in float32.
 // blockIdx: x is the first channel, y the part of `part_pixels` pixels, z the first of TAPS taps. A
