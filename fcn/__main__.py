@@ -11,6 +11,7 @@ import sys
 #: Only the one that is asked for is imported.
 COMMANDS = {
     "demo": "say what a photograph shows, and draw where",
+    "train": "train a network on a folder of labelled pictures",
     "predict": "write the class of every pixel of pictures",
     "evaluate": "compare predictions with the masks of a data set",
     "convert": "read weights of Keras or torch, and write safetensors",

@@ -110,9 +110,7 @@ class _Training:
         for name, node in reversed(self.nodes.items()):
             layer = node.layer
             sources = set(node.inputs[:1] if isinstance(layer, Crop) else node.inputs)
-            parameters += FLOAT * sum(
-                array.size for key, array in layer.arrays().items() if key in layer.parameters
-            )
+            parameters += FLOAT * sum(array.size for array in layer.trained().values())
             if name in arriving:
                 flowing = sum(self.sizes[each] for each in arriving | sources)
                 # A normalisation works on the deviations from the mean besides.

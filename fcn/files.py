@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,11 @@ def check_file(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
     """Yield a file beside `path` to write to, and rename it to `path` if all went well.
 
-    It has the same suffix, so writers that go by it do the same thing.
+    It has the same suffix, so writers that go by it do the same thing. With `sync` the bytes are on
+    the disk before the name is, so that a machine that goes down leaves the old file or the new.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -36,9 +38,30 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield beside
         try:
+            if sync:
+                _sync(beside, os.O_RDWR)
             os.replace(beside, path)
+            if sync and os.name == "posix":  # only there can a folder be opened
+                _sync(path.parent, os.O_RDONLY)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error
-    except BaseException:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:  # as of a full disk
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what `replacing` left in a folder because its process was killed."""
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\.[0-9a-f]{12}(\.\w+)?", path.name):
+            path.unlink(missing_ok=True)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -33,7 +33,8 @@ class Saved:
     output: str  # the name of the last node that ran
     input_shape: Shape
     output_shape: Shape
-    layers: dict[str, Any]  # what each layer saved, in the order they ran
+    frozen: frozenset[str]
+    layers: dict[str, Any]  # what each layer saved that has a gradient, in the order they ran
 
 
 class Graph:
@@ -105,7 +106,11 @@ class Graph:
         return {name: node for name, node in self.nodes.items() if name in needed}
 
     def forward(
-        self, x: Array, train: bool = False, until: str | None = None
+        self,
+        x: Array,
+        train: bool = False,
+        until: str | None = None,
+        frozen: Collection[str] = (),
     ) -> tuple[Array, Saved | None]:
         """Return the output, and with `train` what `backward` needs.
 
@@ -120,15 +125,25 @@ class Graph:
         until : str, optional
             The node whose result to return in place of the last one's. What it does not depend
             on is not run.
+        frozen : collection of str
+            Nodes whose parameters are not trained, and `INPUT` where the gradient in the input
+            is not wanted. They run as without `train`, batch norms by their moving statistics;
+            and what has nothing but frozen nodes before it saves nothing.
 
         Raises
         ------
         ValueError
-            For another `x`; naming the node whose inputs do not fit, as crops of pictures too
-            small do not.
+            For another `x`; for names in `frozen` that no node has, and where they leave nothing
+            to train; naming the node whose inputs do not fit, as crops of pictures too small do
+            not.
         """
         self._check(x)
+        if unknown := set(frozen) - self.nodes.keys() - {INPUT}:
+            raise ValueError(f"frozen: expected names of nodes, got {short(min(unknown))}")
         nodes = self.needed(until)
+        active = self.active(frozen) if train else frozenset()
+        if train and next(reversed(nodes)) not in active:
+            raise ValueError("frozen: expected to leave something to train, got every node")
         output = next(reversed(nodes))
         readers = dict.fromkeys((INPUT, *nodes), 0)
         for node in nodes.values():
@@ -141,9 +156,10 @@ class Graph:
         for name, node in nodes.items():
             with _named(f"node {short(name)}"):
                 values[name], kept = node.layer.forward(
-                    *(values[source] for source in node.inputs), train=train
+                    *(values[source] for source in node.inputs),
+                    train=train and name not in frozen,
                 )
-            if train:
+            if name in active:
                 saved[name] = kept
             del kept
             for source in node.inputs:
@@ -151,7 +167,24 @@ class Graph:
                 if not readers[source]:
                     del values[source]
         y = values[output]
-        return y, (Saved(output, input_shape, y.shape, saved) if train else None)
+        if not train:
+            return y, None
+        return y, Saved(output, input_shape, y.shape, frozenset(frozen), saved)
+
+    def active(self, frozen: Collection[str]) -> frozenset[str]:
+        """Return what a gradient goes through: `INPUT` and nodes that are not frozen, or read such.
+
+        Parameters
+        ----------
+        frozen : collection of str
+            As `forward` takes it.
+        """
+        active = {INPUT} - set(frozen)
+        for name, node in self.nodes.items():
+            trained = name not in frozen and bool(node.layer.trained())
+            if trained or not active.isdisjoint(node.inputs):
+                active.add(name)
+        return frozenset(active)
 
     def _check(self, x: Array) -> None:
         """Refuse an input that is not ``(n, h, w, channels)`` of float32."""
@@ -165,7 +198,7 @@ class Graph:
                 f"got {x.dtype} of shape {x.shape}"
             )
 
-    def backward(self, saved: Saved | None, g: Array) -> tuple[Array, dict[str, Array]]:
+    def backward(self, saved: Saved | None, g: Array) -> tuple[Array | None, dict[str, Array]]:
         """Return the gradients in the input and in the parameters, by ``"node/parameter"``.
 
         Parameters
@@ -178,10 +211,11 @@ class Graph:
 
         Returns
         -------
-        gx : ndarray
-            Of the input's shape.
+        gx : ndarray or None
+            Of the input's shape; None where the input is frozen.
         gradients : dict of str to ndarray
-            Of every parameter of the nodes that ran; zeros where nothing depends on it.
+            Of every parameter of the nodes that ran and are not frozen; zeros where nothing
+            depends on it.
         """
         if saved is None or saved.output not in saved.layers:
             raise ValueError("saved: expected that of a forward with train=True, not used before")
@@ -191,6 +225,7 @@ class Graph:
                 f"got {g.dtype} of shape {g.shape}"
             )
         xp = namespace(g)
+        active = self.active(saved.frozen)
         arriving: dict[str, Array] = {saved.output: g}
         own: set[str] = set()  # whose arriving gradient is a sum made here
         gradients: dict[str, Array] = {}
@@ -198,22 +233,22 @@ class Graph:
         while saved.layers:
             name = next(reversed(saved.layers))
             node = self.nodes[name]
+            trained = {} if name in saved.frozen else node.layer.trained()
             if name not in arriving:  # only its size was read
                 del saved.layers[name]
-                gradients.update(
-                    (f"{name}/{parameter}", xp.zeros_like(array))
-                    for parameter, array in node.layer.arrays().items()
-                    if parameter in node.layer.parameters
-                )
+                gradients.update((f"{name}/{key}", xp.zeros_like(a)) for key, a in trained.items())
                 continue
             with _named(f"node {short(name)}"):
                 into, of_parameters = node.layer.backward(
-                    saved.layers.pop(name), arriving.pop(name)
+                    saved.layers.pop(name),
+                    arriving.pop(name),
+                    inputs=not active.isdisjoint(node.inputs),
+                    parameters=bool(trained),
                 )
             for parameter, gradient in of_parameters.items():
                 gradients[f"{name}/{parameter}"] = gradient
             for source, gradient in zip(node.inputs, into, strict=True):
-                if gradient is None:
+                if gradient is None or source not in active:
                     continue
                 if source not in arriving:
                     arriving[source] = gradient
@@ -224,7 +259,9 @@ class Graph:
                     own.add(source)
             del into, gradient
         gx = arriving.get(INPUT)
-        return (xp.zeros(saved.input_shape, np.float32) if gx is None else gx), gradients
+        if gx is None and INPUT in active:
+            gx = xp.zeros(saved.input_shape, np.float32)
+        return gx, gradients
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays of all layers, by ``"node/array"``."""
@@ -239,8 +276,7 @@ class Graph:
         return {
             f"{name}/{array}": value
             for name, node in self.nodes.items()
-            for array, value in node.layer.arrays().items()
-            if array in node.layer.parameters
+            for array, value in node.layer.trained().items()
         }
 
     def shapes(self, shape: Shape) -> dict[str, Shape]:

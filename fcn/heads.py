@@ -17,7 +17,17 @@ from .layers import Add, Conv, ConvTranspose, Crop, Softmax
 HEADS = {"32s": (32,), "16s": (32, 16), "8s": (32, 16, 8)}
 
 
-def nodes(head: str, backbone: Backbone, classes: int, rng: np.random.Generator) -> dict[str, Node]:
+#: What the kernels of transposed convolutions are at first.
+UPSAMPLINGS = ("bilinear", "xavier")
+
+
+def nodes(
+    head: str,
+    backbone: Backbone,
+    classes: int,
+    rng: np.random.Generator,
+    upsampling: str = "bilinear",
+) -> dict[str, Node]:
     """Return the nodes that turn a backbone's feature maps into class probabilities.
 
     A 1x1 convolution scores the coarsest map; transposed ones double the scores, which are
@@ -33,6 +43,8 @@ def nodes(head: str, backbone: Backbone, classes: int, rng: np.random.Generator)
     backbone : Backbone
     classes : int
     rng : Generator
+    upsampling : {"bilinear", "xavier"}
+        Whether upsampling starts as bilinear interpolation, or drawn as Glorot & Bengio do.
 
     Raises
     ------
@@ -40,41 +52,47 @@ def nodes(head: str, backbone: Backbone, classes: int, rng: np.random.Generator)
     """
     if not isinstance(head, str) or head not in HEADS:
         raise ValueError(f"head: expected one of {', '.join(HEADS)}, got {head!r}")
+    if upsampling not in UPSAMPLINGS:
+        expected = " or ".join(map(repr, UPSAMPLINGS))
+        raise ValueError(f"upsampling: expected {expected}, got {upsampling!r}")
+
+    def up(factor: int) -> ConvTranspose:
+        size = 2 * factor
+        if upsampling == "bilinear":
+            kernel = bilinear_kernel(classes, classes, size)
+        else:
+            kernel = glorot_uniform(rng, (size, size, classes, classes))
+        return ConvTranspose(kernel, None, strides=(factor, factor), padding="SAME")
+
     coarsest, *finer = HEADS[head]
     made: dict[str, Node] = {}
     name, channels = backbone.stages[coarsest]
-    made["score32"] = Node(_score(glorot_uniform(rng, channels, classes)), (name,))
+    made["score32"] = Node(_score(glorot_uniform(rng, (1, 1, channels, classes))), (name,))
     last, stride = "score32", coarsest
     for skip in finer:
         name, channels = backbone.stages[skip]
-        score, up, fitted, total = (
+        score, doubled, fitted, total = (
             f"{part}{skip}" for part in ("score", "upscore", "crop", "fuse")
         )
         made[score] = Node(_score(np.zeros((1, 1, channels, classes), np.float32)), (name,))
-        made[up] = Node(_upsampling(classes, stride // skip), (last,))
-        made[fitted] = Node(Crop(), (up, score))
+        made[doubled] = Node(up(stride // skip), (last,))
+        made[fitted] = Node(Crop(), (doubled, score))
         made[total] = Node(Add(), (score, fitted))
         last, stride = total, skip
-    made["upscore"] = Node(_upsampling(classes, stride), (last,))
+    made["upscore"] = Node(up(stride), (last,))
     made["crop"] = Node(Crop(), ("upscore", INPUT))
     made["softmax"] = Node(Softmax(), ("crop",))
     return made
 
 
-def glorot_uniform(rng: np.random.Generator, c_in: int, c_out: int) -> np.ndarray:
-    """Return a 1x1 kernel drawn as Glorot & Bengio (AISTATS 2010) do: ``(1, 1, c_in, c_out)``.
+def glorot_uniform(rng: np.random.Generator, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """Return a kernel ``(kh, kw, c_in, c_out)`` drawn as Glorot & Bengio (AISTATS 2010) do.
 
-    Uniform within ``sqrt(6/(c_in + c_out))``, which the textbook calls Xavier.
+    Uniform within ``sqrt(6/(kh*kw*(c_in + c_out)))``, which the textbook calls Xavier.
     """
-    limit = math.sqrt(6 / (c_in + c_out))
-    return rng.uniform(-limit, limit, (1, 1, c_in, c_out)).astype(np.float32)
+    limit = math.sqrt(6 / (math.prod(shape[:2]) * (shape[2] + shape[3])))
+    return rng.uniform(-limit, limit, shape).astype(np.float32)
 
 
 def _score(kernel: np.ndarray) -> Conv:
     return Conv(kernel, np.zeros(kernel.shape[-1], np.float32))
-
-
-def _upsampling(classes: int, factor: int) -> ConvTranspose:
-    """Return the bilinear interpolation by `factor`, its kernel trainable."""
-    kernel = bilinear_kernel(classes, classes, 2 * factor)
-    return ConvTranspose(kernel, None, strides=(factor, factor), padding="SAME")

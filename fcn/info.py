@@ -83,7 +83,6 @@ def report(graph: Graph, shape: tuple[int, ...]) -> list[str]:
     total = 0
     for name, node in graph.nodes.items():
         layer = node.layer
-        arrays = {key: value for key, value in layer.arrays().items() if key in layer.parameters}
         operations = flops(layer, shapes[node.inputs[0]], shapes[name])
         total += operations
         rows.append(
@@ -91,7 +90,7 @@ def report(graph: Graph, shape: tuple[int, ...]) -> list[str]:
                 name,
                 type(layer).__name__,
                 "x".join(map(str, shapes[name][1:])),
-                _blank(sum(array.size for array in arrays.values())),
+                _blank(sum(array.size for array in layer.trained().values())),
                 f"{operations / 1e6:,.1f}" if operations else "",
                 _both(seen[name].size),
                 _both(seen[name].jump),

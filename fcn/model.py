@@ -39,6 +39,8 @@ class Model:
 
     Attributes
     ----------
+    scores : str
+        The node whose result are the logits.
     stride : int
         How far the input moves when the coarsest feature map moves by one. Pictures whose sizes
         are multiples of it meet no rounded-up sizes.
@@ -74,7 +76,7 @@ class Model:
             "share": share,
         }
         last = graph.nodes[graph.output]
-        self._scores = last.inputs[0] if isinstance(last.layer, Softmax) else graph.output
+        self.scores = last.inputs[0] if isinstance(last.layer, Softmax) else graph.output
         channels = receptive.channels(graph)[graph.output]
         if channels != len(self.classes):
             raise ValueError(
@@ -83,7 +85,7 @@ class Model:
             )
         self.stride = receptive.stride(graph)
         self.program = (
-            None if self._scores == INPUT else Program(graph, self._scores, **self._settings)
+            None if self.scores == INPUT else Program(graph, self.scores, **self._settings)
         )
 
     def __call__(self, x: Array) -> Array:
@@ -180,6 +182,7 @@ def build(
     weights: str | Path | None = None,
     seed: int = 0,
     fc: bool = False,
+    upsampling: str = "bilinear",
 ) -> Model:
     """Return a fully convolutional network, its head untrained.
 
@@ -196,6 +199,8 @@ def build(
         Of all that is drawn. The head does not depend on `weights`.
     fc : bool
         Whether vgg16 has its fc6 and fc7, as convolutions.
+    upsampling : {"bilinear", "xavier"}
+        What the transposed convolutions start as.
 
     Raises
     ------
@@ -218,7 +223,8 @@ def build(
     rng = None if weights is not None else np.random.default_rng((seed, 0))
     trunk = backbones.nodes(backbone, rng, fc=fc)
     drawn = np.random.default_rng((seed, 1))
-    graph = Graph(trunk.nodes | heads.nodes(head, trunk, len(names), drawn), channels=3)
+    crown = heads.nodes(head, trunk, len(names), drawn, upsampling)
+    graph = Graph(trunk.nodes | crown, channels=3)
     preprocess = trunk.preprocess
     if weights is not None:
         from .pretrained import load_into

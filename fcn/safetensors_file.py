@@ -66,7 +66,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
         header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [start, end]}
     text = json.dumps(header, ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # the arrays begin at a multiple of 8
-    with replacing(path) as beside, beside.open("wb") as file:
+    with replacing(path, sync=True) as beside, beside.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for array in arrays.values():
             little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))

@@ -47,15 +47,21 @@ def save(model: Model, path: Path) -> None:
     ...     load(Path(folder) / "model.safetensors").classes
     ('road', 'sky')
     """
-    graph = model.to("cpu").graph
+    arrays = model.to("cpu").graph.arrays()
+    safetensors_file.write(
+        path, arrays, {"format": FORMAT, "version": VERSION, **description(model)}
+    )
+
+
+def description(model: Model) -> dict[str, str]:
+    """Return everything but the arrays, as `described` takes it: JSON by name."""
     metadata = {
-        "graph": graph.description(),
+        "graph": model.graph.description(),
         "classes": list(model.classes),
         "preprocess": model.preprocess.to_json(),
         "architecture": model.architecture,
     }
-    text = {name: json.dumps(value, allow_nan=False) for name, value in metadata.items()}
-    safetensors_file.write(path, graph.arrays(), {"format": FORMAT, "version": VERSION, **text})
+    return {name: json.dumps(value, allow_nan=False) for name, value in metadata.items()}
 
 
 def load_graph(path: Path) -> Graph:
@@ -88,34 +94,45 @@ def load(path: Path) -> Model:
         )
     arrays, metadata = safetensors_file.read(path)
     try:
-        return _model(arrays, metadata)
+        check_format(metadata, FORMAT, VERSION)
+        return described(arrays, metadata)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = str(error)[:400]  # which may show what the file has in it
         raise ValueError(f"{path}: not a model of convarith's: {reason}") from error
 
 
-def _model(arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> Model:
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"format: expected {FORMAT!r}, got {short(metadata.get('format'))}")
-    if metadata.get("version") != VERSION:
-        raise ValueError(f"version: expected {VERSION!r}, got {short(metadata.get('version'))}")
-    graph = _entry(metadata, "graph", dict)
+def check_format(metadata: Mapping[str, str], expected: str, version: str) -> None:
+    """Refuse the metadata of files in another format, or in another version of it."""
+    for name, value in (("format", expected), ("version", version)):
+        if metadata.get(name) != value:
+            raise ValueError(f"{name}: expected {value!r}, got {short(metadata.get(name))}")
+
+
+def described(arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> Model:
+    """Return the model of its arrays and of what `description` returned.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the entry that is not what it should be.
+    """
+    graph = entry(metadata, "graph", dict)
     nodes = graph.get("nodes")
     if isinstance(nodes, list) and len(nodes) > MOST_NODES:
         raise ValueError(f"graph: expected at most {MOST_NODES} nodes, got {len(nodes)}")
-    classes = _entry(metadata, "classes", list)
+    classes = entry(metadata, "classes", list)
     if not all(isinstance(name, str) and name for name in classes):
         raise ValueError(f"classes: expected names, got {short(classes)}")
     return Model(
         Graph.from_description(graph, arrays),
         classes=classes,
-        preprocess=Preprocess.from_json(_entry(metadata, "preprocess", dict)),
-        architecture=_entry(metadata, "architecture", dict),
+        preprocess=Preprocess.from_json(entry(metadata, "preprocess", dict)),
+        architecture=entry(metadata, "architecture", dict),
     )
 
 
-def _entry(metadata: Mapping[str, str], name: str, expected: type) -> Any:
-    """Return an entry of the metadata as what its JSON says."""
+def entry(metadata: Mapping[str, str], name: str, expected: type) -> Any:
+    """Return an entry of a file's metadata as what its JSON says, of the expected type."""
     text = metadata.get(name, "")
     if len(text) > LARGEST_ENTRY:
         raise ValueError(f"{name}: {len(text)} characters")

@@ -58,14 +58,16 @@ class Dataset:
     crop : (int, int) or None
         Height and width of the samples; None: whole pictures.
     seed : int
-        What the order and the crops of `epoch` come from, and nothing else: they are the same
-        on every machine.
+        What the order, the crops and the flips of `epoch` come from, and nothing else: they are
+        the same on every machine.
     strict : bool
         Raise for the first picture that would be skipped for a fault.
     pad : bool
         Pad pictures smaller than the crop, on the right and at the bottom, labels with void. They
         are left out otherwise, as in Zhang et al., "Dive into Deep Learning", section 14.9, and
         are in `small`.
+    flip : bool
+        Mirror the samples of `epoch` left to right, half of them at random.
     progress : bool
         Show a progress bar while reading, on a terminal.
 
@@ -97,9 +99,11 @@ class Dataset:
         seed: int = 0,
         strict: bool = False,
         pad: bool = False,
+        flip: bool = False,
         progress: bool = False,
     ) -> None:
-        self.root, self.split, self.seed, self.pad = Path(root), split, seed, pad
+        self.root, self.split, self.seed = Path(root), split, seed
+        self.pad, self.flip = pad, flip
         self.crop = _checked_crop(crop)
         listed = _names(self.root, split)
         listing = self.root / "classes.txt"
@@ -138,7 +142,7 @@ class Dataset:
         return sorted(self.names, key=lambda name: self._draw(epoch, name, "order"))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Sample]:
-        """Yield every picture once, in the epoch's order, each with a random crop.
+        """Yield every picture once, in the epoch's order, each with a random crop and flip.
 
         Parameters
         ----------
@@ -148,7 +152,11 @@ class Dataset:
         """
         for name in self.order(epoch)[start:]:
             sample = self._read(name)
-            yield sample if self.crop is None else self._cropped(sample, epoch, self.crop)
+            if self.crop is not None:
+                sample = self._cropped(sample, epoch, self.crop)
+            if self.flip and self._draw(epoch, name, "flip") % 2:
+                sample = Sample(name, sample.image[:, ::-1], sample.labels[:, ::-1])
+            yield sample
 
     def _cropped(self, sample: Sample, epoch: int, crop: tuple[int, int]) -> Sample:
         height, width = crop

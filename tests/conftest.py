@@ -49,6 +49,8 @@ NEEDS = {
     "test_fcn_predict.py": ("PIL", "skimage", "tqdm", "matplotlib"),
     "test_fcn_saved.py": ("safetensors",),
     "test_fcn_tiling.py": ("PIL",),
+    "test_fcn_resume.py": ("PIL", "skimage", "tqdm", "matplotlib", "safetensors"),
+    "test_fcn_train.py": ("PIL", "skimage", "tqdm", "matplotlib", "safetensors"),
     "test_fcn_voc.py": ("PIL",),
     "test_fetch.py": ("pooch", "requests"),
     "test_pretrained.py": ("safetensors", "pooch"),
@@ -188,6 +190,29 @@ def mobilenet_weights():
         return weights.fetch(weights.MOBILENET_V2)
     except weights.Unavailable as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def labelled_pictures(tmp_path):
+    """A data set in Pascal VOC's layout: crops of a photograph, labelled by their brightness."""
+    import PIL.Image
+    import skimage.data
+
+    root, photograph = tmp_path / "data", skimage.data.astronaut()
+    for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / part).mkdir(parents=True)
+    (root / "classes.txt").write_text("dark\nbright\n")
+    for number, (height, width) in enumerate([(40, 48), (48, 40), (44, 44), (40, 40), (64, 40)]):
+        top = 40 * number
+        image = np.ascontiguousarray(photograph[top : top + height, 100 : 100 + width])
+        labels = (image.mean(axis=-1) > 100).astype(np.uint8)
+        labels[:2] = 255
+        PIL.Image.fromarray(image).save(root / "JPEGImages" / f"p{number}.png")
+        PIL.Image.fromarray(labels).save(root / "SegmentationClass" / f"p{number}.png")
+    lists = root / "ImageSets" / "Segmentation"
+    (lists / "train.txt").write_text("p0\np1\np2\n")
+    (lists / "val.txt").write_text("p3\np4\n")
+    return root
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 from typing import TYPE_CHECKING
 
@@ -67,3 +68,13 @@ def nodes(name: str, rng: np.random.Generator | None, *, fc: bool = False) -> Ba
             raise ValueError(f"fc: expected False for {name}, only vgg16 has fc6 and fc7")
         arguments = {"fc": True}
     return importlib.import_module(f".{module}", __name__).nodes(rng, **arguments)
+
+
+@functools.cache
+def names(name: str, *, fc: bool = False) -> frozenset[str]:
+    """Return the names of a backbone's nodes; arguments as `nodes` takes them.
+
+    >>> "conv1_1" in names("vgg16")
+    True
+    """
+    return frozenset(nodes(name, None, fc=fc).nodes)

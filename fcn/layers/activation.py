@@ -41,7 +41,9 @@ class ReLU(Layer):
             xp.minimum(y, self.maximum, out=y)
         return y, y
 
-    def backward(self, saved: Array, g: Array) -> tuple[tuple[Array], dict[str, Array]]:
+    def backward(
+        self, saved: Array, g: Array, *, inputs: bool = True, parameters: bool = True
+    ) -> tuple[tuple[Array], dict[str, Array]]:
         """See `Layer.backward`."""
         passes = saved > 0
         if self.maximum is not None:
@@ -61,7 +63,9 @@ class Softmax(Layer):
         y /= y.sum(axis=-1, keepdims=True)
         return y, y
 
-    def backward(self, saved: Array, g: Array) -> tuple[tuple[Array], dict[str, Array]]:
+    def backward(
+        self, saved: Array, g: Array, *, inputs: bool = True, parameters: bool = True
+    ) -> tuple[tuple[Array], dict[str, Array]]:
         """See `Layer.backward`."""
         y = saved
         gx = g * y

@@ -87,7 +87,9 @@ class Conv(Layer):
         )
         return y, x
 
-    def backward(self, saved: Array, g: Array) -> tuple[tuple[Array], dict[str, Array]]:
+    def backward(
+        self, saved: Array, g: Array, *, inputs: bool = True, parameters: bool = True
+    ) -> tuple[tuple[Array | None], dict[str, Array]]:
         """See `Layer.backward`."""
         x = saved
         how = {
@@ -96,11 +98,14 @@ class Conv(Layer):
             "dilations": self.dilations,
             "groups": self.groups,
         }
-        gx = conv_transpose(g, self.kernel, output_size=x.shape[1:3], **how)
-        gradients = {"kernel": conv_kernel_gradient(x, g, self.kernel.shape[:2], **how)}
-        if self.bias is not None:
-            gradients["bias"] = channel_sums(g).astype(g.dtype)
-        return (gx,), gradients
+        gradients = {}
+        if parameters:
+            gradients["kernel"] = conv_kernel_gradient(x, g, self.kernel.shape[:2], **how)
+            if self.bias is not None:
+                gradients["bias"] = channel_sums(g).astype(g.dtype)
+        if not inputs:
+            return (None,), gradients
+        return (conv_transpose(g, self.kernel, output_size=x.shape[1:3], **how),), gradients
 
     def output_channels(self, *channels: int) -> int:
         """See `Layer.output_channels`."""
@@ -189,14 +194,17 @@ class ConvTranspose(Layer):
         )
         return y, x
 
-    def backward(self, saved: Array, g: Array) -> tuple[tuple[Array], dict[str, Array]]:
+    def backward(
+        self, saved: Array, g: Array, *, inputs: bool = True, parameters: bool = True
+    ) -> tuple[tuple[Array | None], dict[str, Array]]:
         """See `Layer.backward`."""
         how = {"strides": self.strides, "padding": self.padding}
-        gx = conv(g, self.kernel, **how)
-        gradients = {"kernel": conv_kernel_gradient(g, saved, self.kernel.shape[:2], **how)}
-        if self.bias is not None:
-            gradients["bias"] = channel_sums(g).astype(g.dtype)
-        return (gx,), gradients
+        gradients = {}
+        if parameters:
+            gradients["kernel"] = conv_kernel_gradient(g, saved, self.kernel.shape[:2], **how)
+            if self.bias is not None:
+                gradients["bias"] = channel_sums(g).astype(g.dtype)
+        return (conv(g, self.kernel, **how) if inputs else None,), gradients
 
     def output_channels(self, *channels: int) -> int:
         """See `Layer.output_channels`."""

@@ -23,7 +23,9 @@ class Add(Layer):
             y += x
         return y, len(xs)
 
-    def backward(self, saved: int, g: Array) -> tuple[tuple[Array, ...], dict[str, Array]]:
+    def backward(
+        self, saved: int, g: Array, *, inputs: bool = True, parameters: bool = True
+    ) -> tuple[tuple[Array, ...], dict[str, Array]]:
         """See `Layer.backward`."""
         return (g,) * saved, {}
 
@@ -55,7 +57,9 @@ class Crop(Layer):
         # A copy where it is cut: a view would keep all of it in memory.
         return (x if (h, w) == x.shape[1:3] else x[:, :h, :w].copy()), x.shape
 
-    def backward(self, saved: Shape, g: Array) -> tuple[tuple[Array, None], dict[str, Array]]:
+    def backward(
+        self, saved: Shape, g: Array, *, inputs: bool = True, parameters: bool = True
+    ) -> tuple[tuple[Array, None], dict[str, Array]]:
         """See `Layer.backward`; the second input only lends its size."""
         if g.shape == saved:
             return (g, None), {}

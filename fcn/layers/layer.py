@@ -36,6 +36,10 @@ class Layer:
         named = ((name, getattr(self, name)) for name in self.parameters + self.statistics)
         return {name: array for name, array in named if array is not None}
 
+    def trained(self) -> dict[str, Array]:
+        """Return the parameters there are, by name."""
+        return {name: array for name, array in self.arrays().items() if name in self.parameters}
+
     def config(self) -> dict[str, Any]:
         """Return everything but the entries of the arrays, as JSON has it.
 
@@ -99,7 +103,9 @@ class Layer:
         """
         raise NotImplementedError
 
-    def backward(self, saved: Any, g: Array) -> tuple[tuple[Array | None, ...], dict[str, Array]]:
+    def backward(
+        self, saved: Any, g: Array, *, inputs: bool = True, parameters: bool = True
+    ) -> tuple[tuple[Array | None, ...], dict[str, Array]]:
         """Return the gradients in the inputs and in the parameters.
 
         Parameters
@@ -108,13 +114,16 @@ class Layer:
             What `forward` returned beside its result.
         g : ndarray
             The gradient in that result, of its shape. It is not written to.
+        inputs, parameters : bool
+            Which of the gradients are wanted. Layers without parameters need not look.
 
         Returns
         -------
         tuple of ndarray
-            One an input; None for one that only lends its size. They may be `g` itself.
+            One an input; None for one that only lends its size, and where they are not wanted.
+            They may be `g` itself.
         dict of str to ndarray
-            One a parameter there is, by name.
+            One a parameter there is, by name; none where they are not wanted.
         """
         raise NotImplementedError
 

@@ -88,16 +88,20 @@ class BatchNorm(Layer):
         """Return what deviations from the mean are multiplied by."""
         return spread if self.gamma is None else spread * self.gamma
 
-    def backward(self, saved: Any, g: Array) -> tuple[tuple[Array], dict[str, Array]]:
+    def backward(
+        self, saved: Any, g: Array, *, inputs: bool = True, parameters: bool = True
+    ) -> tuple[tuple[Array], dict[str, Array]]:
         """See `Layer.backward`."""
         x, mean, spread, train = saved
+        if not (train or parameters):
+            return (g * self._scale(spread).astype(g.dtype),), {}
         deviations, rest = _deviations(x, mean)
         total = channel_sums(g)
         along = (channel_sums(g, deviations) - rest * total) * spread
         gradients = {}
-        if self.gamma is not None:
+        if parameters and self.gamma is not None:
             gradients["gamma"] = along.astype(g.dtype)
-        if self.beta is not None:
+        if parameters and self.beta is not None:
             gradients["beta"] = total.astype(g.dtype)
         scale = self._scale(spread)
         if not train:

@@ -35,7 +35,9 @@ class ZeroPadding(Layer):
         y[self._inside(x.shape)] = x
         return y, x.shape
 
-    def backward(self, saved: Shape, g: Array) -> tuple[tuple[Array], dict[str, Array]]:
+    def backward(
+        self, saved: Shape, g: Array, *, inputs: bool = True, parameters: bool = True
+    ) -> tuple[tuple[Array], dict[str, Array]]:
         """See `Layer.backward`."""
         return (g[self._inside(saved)].copy(),), {}
 

@@ -74,7 +74,9 @@ class MaxPool(Layer):
             return y, (x.shape, _winners(xp, x, y, geometry))
         return y, (x.shape, (x, y))
 
-    def backward(self, saved: Any, g: Array) -> tuple[tuple[Array], dict[str, Array]]:
+    def backward(
+        self, saved: Any, g: Array, *, inputs: bool = True, parameters: bool = True
+    ) -> tuple[tuple[Array], dict[str, Array]]:
         """See `Layer.backward`."""
         xp = namespace(g)
         shape, winners = saved
