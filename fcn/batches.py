@@ -35,18 +35,15 @@ def batches(
     """
     samples = data.epoch(epoch, start * size)
     groups: Iterator[Sequence[Sample]] = iter(lambda: list(itertools.islice(samples, size)), [])
+
+    def read() -> Batch | None:
+        group = next(groups, None)
+        return None if group is None else collated(group, preprocess)
+
     with concurrent.futures.ThreadPoolExecutor(1) as reader:
-
-        def following() -> concurrent.futures.Future[Batch | None]:
-            def read() -> Batch | None:
-                group = next(groups, None)
-                return None if group is None else collated(group, preprocess)
-
-            return reader.submit(read)
-
-        coming = following()
+        coming = reader.submit(read)
         while (batch := coming.result()) is not None:
-            coming = following()
+            coming = reader.submit(read)
             yield batch
 
 

@@ -143,7 +143,7 @@ class Graph:
         nodes = self.needed(until)
         active = self.active(frozen) if train else frozenset()
         if train and next(reversed(nodes)) not in active:
-            raise ValueError("frozen: expected to leave something to train, got every node")
+            raise ValueError("frozen: expected to leave something with a gradient, got nothing")
         output = next(reversed(nodes))
         readers = dict.fromkeys((INPUT, *nodes), 0)
         for node in nodes.values():

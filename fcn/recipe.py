@@ -109,6 +109,8 @@ class Recipe:
         put("batch", integer("batch", self.batch, 1, 1 << 20))
         put("seed", integer("seed", self.seed, 0, 1 << 63))
         put("lr", number("lr", RATES[self.optimizer] if self.lr is None else self.lr, 0, 1e6))
+        if not self.lr:
+            raise ValueError("lr: expected more than 0, got 0")
         for name in ("lr_backbone", "lr_upsampling", "lr_bias"):
             put(name, number(name, getattr(self, name), 0, 1e6))
         for name, default in (("momentum", 0.9), ("weight_decay", 0.0)):

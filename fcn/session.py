@@ -167,6 +167,8 @@ def begun(out: Path, given: Mapping[str, Any], *, device: str, save_every: float
     """Return a run before its first step."""
     if "data" not in given:
         raise ValueError("data: expected the folder to train on, got none")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out: expected a folder, got the file {out}")
     if (out / CHECKPOINT).exists():
         raise ValueError(f"out: {out} holds a run: --resume goes on with it")
     recipe = Recipe(**given)

@@ -202,6 +202,72 @@ def test_a_seed_gives_the_same_network():
         assert (one.graph.arrays()[name] != other.graph.arrays()[name]).any()
 
 
+def upsampled(head, seed, upsampling=None):
+    """A head's nodes on MobileNetV2, by their layers."""
+    trunk = backbones.nodes("mobilenet_v2", None)
+    rng = np.random.default_rng(seed)
+    more = () if upsampling is None else (upsampling,)
+    made = heads.nodes(head, trunk, 5, rng, *more)
+    return {name: node.layer for name, node in made.items()}, made
+
+
+@HEADS
+def test_xavier_upsampling(head):
+    """Uniform within Glorot & Bengio's limit of fan in and fan out, both of kh*kw*c."""
+    layers, made = upsampled(head, 0, "xavier")
+    plain, plainly_made = upsampled(head, 0)
+    assert list(made) == list(plainly_made)
+    ups = [name for name, layer in layers.items() if isinstance(layer, ConvTranspose)]
+    assert len(ups) == len(heads.HEADS[head])
+    for name in made:
+        assert made[name].inputs == plainly_made[name].inputs
+        assert layers[name].config() == plain[name].config()
+        if name not in ups:  # scores do not depend on what upsampling starts as
+            for array, theirs in zip(
+                layers[name].arrays().values(), plain[name].arrays().values(), strict=True
+            ):
+                assert array.tobytes() == theirs.tobytes()
+    for name in ups:
+        kernel = layers[name].kernel
+        size = kernel.shape[0]
+        limit = np.sqrt(6 / (size * size * (5 + 5)))
+        assert kernel.dtype == np.float32 and kernel.shape == (size, size, 5, 5)
+        assert 0.9 * limit < kernel.max() <= limit and -limit <= kernel.min() < -0.9 * limit
+        # Of a uniform distribution; five deviations of the mean and of the variance.
+        n = kernel.size
+        assert abs(kernel.mean()) < 5 * limit / np.sqrt(3 * n)
+        assert abs(kernel.var() / (limit**2 / 3) - 1) < 5 * np.sqrt(0.8 / n)
+        assert layers[name].bias is None
+    assert len({layers[name].kernel.tobytes() for name in ups}) == len(ups)
+
+
+def test_xavier_upsampling_by_seed():
+    one, same, other = (upsampled("8s", seed, "xavier")[0] for seed in (1, 1, 2))
+    for name in ("upscore16", "upscore8", "upscore"):
+        assert one[name].kernel.tobytes() == same[name].kernel.tobytes()
+        assert (one[name].kernel != other[name].kernel).any()
+
+
+def test_bilinear_upsampling_draws_nothing():
+    """A seed's network is what it was before there was another upsampling: written out here."""
+    model = fcn.build("mobilenet_v2", 5, "8s", seed=7)
+    arrays = model.graph.arrays()
+    limit = np.sqrt(6 / (1280 + 5))
+    drawn = np.random.default_rng((7, 1)).uniform(-limit, limit, (1, 1, 1280, 5))
+    np.testing.assert_array_equal(arrays["score32/kernel"], drawn.astype(np.float32))
+    given = fcn.build("mobilenet_v2", 5, "8s", seed=7, upsampling="bilinear").graph.arrays()
+    xavier = fcn.build("mobilenet_v2", 5, "8s", seed=7, upsampling="xavier").graph.arrays()
+    for name, array in arrays.items():
+        assert array.tobytes() == given[name].tobytes()
+        assert (array.tobytes() == xavier[name].tobytes()) == (not name.startswith("upscore"))
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "", None, 3, ["bilinear"], "Xavier"])
+def test_upsampling_that_there_is_not(upsampling):
+    with pytest.raises(ValueError, match="^upsampling: expected 'bilinear' or 'xavier', got "):
+        fcn.build("mobilenet_v2", 2, "32s", upsampling=upsampling)
+
+
 def test_activations_neither_vanish_nor_explode():
     """What an untrained network starts from: scores of the order of one."""
     x = np.random.default_rng(0).standard_normal((1, 96, 96, 3), np.float32)

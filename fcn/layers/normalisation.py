@@ -90,9 +90,11 @@ class BatchNorm(Layer):
 
     def backward(
         self, saved: Any, g: Array, *, inputs: bool = True, parameters: bool = True
-    ) -> tuple[tuple[Array], dict[str, Array]]:
+    ) -> tuple[tuple[Array | None], dict[str, Array]]:
         """See `Layer.backward`."""
         x, mean, spread, train = saved
+        if not (inputs or parameters):
+            return (None,), {}
         if not (train or parameters):
             return (g * self._scale(spread).astype(g.dtype),), {}
         deviations, rest = _deviations(x, mean)
@@ -103,6 +105,8 @@ class BatchNorm(Layer):
             gradients["gamma"] = along.astype(g.dtype)
         if parameters and self.beta is not None:
             gradients["beta"] = total.astype(g.dtype)
+        if not inputs:
+            return (None,), gradients
         scale = self._scale(spread)
         if not train:
             return (g * scale.astype(g.dtype),), gradients
