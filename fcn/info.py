@@ -16,7 +16,8 @@ EXPLANATION = """\
 A multiply-add is 2 FLOP. Those of the convolutions count, dense and with their padding; layers
 without a kernel do not. The field is what one entry depends on of the input, the jump how far the
 input moves from one entry to the next. Activations at inference are the input, the buffers and the
-result; those of a training step what is saved for the gradients, and these, at their most."""
+result. A training step is one of every parameter by Adam: weights, what Adam keeps, what is saved
+for the gradients, and these, at their most, and what layers need to work."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +72,7 @@ def report(graph: Graph, shape: tuple[int, ...]) -> list[str]:
     shape : tuple of int
         ``(n, h, w, channels)`` of the input.
     """
-    from .costs import FLOAT, flops, inference_bytes, training_bytes
+    from .costs import FLOAT, flops, inference_bytes
     from .graph import INPUT
     from .inference import Program
     from .receptive import fields
@@ -107,11 +108,26 @@ def report(graph: Graph, shape: tuple[int, ...]) -> list[str]:
         f"receptive field  {_both(last.size)} pixels",
         f"weights          {_mebibytes(FLOAT * every)}",
         f"inference        {_mebibytes(inference_bytes(Program(graph), shape))} of activations",
-        f"training step    {_mebibytes(training_bytes(graph, shape))} of activations and gradients",
+        f"training step    {_training(graph, shape)}",
         "",
         EXPLANATION,
     ]
     return lines
+
+
+def _training(graph: Graph, shape: tuple[int, ...]) -> str:
+    """Return what a step of training needs where there is something to train."""
+    from .costs import training_bytes
+    from .graph import INPUT
+    from .layers import Softmax
+    from .optimizers import Adam
+
+    last = graph.nodes[graph.output]
+    scores = last.inputs[0] if isinstance(last.layer, Softmax) else graph.output
+    if scores not in graph.active({INPUT}):
+        return "nothing to train"
+    slots = len(Adam.slots)
+    return _mebibytes(training_bytes(graph, shape, until=scores, frozen={INPUT}, slots=slots))
 
 
 def table(rows: list[tuple[str, ...]]) -> list[str]:

@@ -18,6 +18,7 @@ from .checkpoint import Progress
 from .evaluate import predictions
 from .files import remove_leftovers
 from .layers import Array
+from .memory import checked_step
 from .metrics import Confusion
 from .model import Model
 from .recipe import Recipe
@@ -41,11 +42,12 @@ class Session:
         progress: Progress,
         data: tuple[Dataset, Dataset],
         out: Path,
+        device: str,
         save_every: float,
     ) -> None:
         self.trainer, self.recipe, self.progress = trainer, recipe, progress
         self.train, self.val = data
-        self.out, self.save_every = out, save_every
+        self.out, self.device, self.save_every = out, device, save_every
         self.steps = steps(len(self.train), recipe.batch)
         self.saved = time.monotonic()
 
@@ -55,7 +57,7 @@ class Session:
         return len(self.progress.history) >= self.recipe.epochs
 
     def announce(self) -> None:
-        """Print what is trained, and on what."""
+        """Print what is trained, on what, and what memory it takes; refuse what does not fit."""
         recipe, graph = self.recipe, self.trainer.model.graph
         trained = sum(array.size for array in self.trainer.parameters.values())
         every = sum(array.size for array in graph.parameters().values())
@@ -63,6 +65,17 @@ class Session:
             f"{recipe.backbone} {recipe.head}, {len(self.train.classes)} classes: {trained:,} of "
             f"{every:,} parameters trained, on {len(self.train)} pictures in {self.steps} steps "
             f"an epoch; validated on {len(self.val)}"
+        )
+        height, width = recipe.crop or map(max, zip(*self.train.sizes.values(), strict=True))
+        print(
+            checked_step(
+                graph,
+                (recipe.batch, height, width, graph.channels),
+                self.device,
+                until=self.trainer.model.scores,
+                frozen=self.trainer.frozen,
+                slots=len(self.trainer.optimizer.slots),
+            )
         )
         for data in (self.train, self.val):
             for problem in data.skipped.values():
@@ -174,11 +187,11 @@ def begun(out: Path, given: Mapping[str, Any], *, device: str, save_every: float
     recipe = Recipe(**given)
     data = recipe.datasets(progress=True)
     model = recipe.model(data[0].classes)
-    out.mkdir(parents=True, exist_ok=True)
     trainer = _trainer(recipe, model.to(device))
     progress = Progress(fingerprint(*data))
-    session = Session(trainer, recipe, progress, data, out, save_every)
+    session = Session(trainer, recipe, progress, data, out, device, save_every)
     session.announce()
+    out.mkdir(parents=True, exist_ok=True)
     session.save()  # a folder that cannot be written to is known before the work begins
     return session
 
@@ -208,7 +221,7 @@ def resumed(out: Path, given: Mapping[str, Any], *, device: str, save_every: flo
         raise ValueError(f"data: expected the run's own pictures, got others in {changed.data}")
     remove_leftovers(out)
     trainer = _trainer(changed, model.to(device), state, progress.steps)
-    session = Session(trainer, changed, progress, data, out, save_every)
+    session = Session(trainer, changed, progress, data, out, device, save_every)
     session.announce()
     return session
 
