@@ -16,8 +16,9 @@ KEPT = 1 << 28
 #: Bytes a pixel of two batches, one of them in the making, and of what a loss makes besides its
 #: gradient.
 PIXEL = 80
-#: What a step is seen to take at the least, be it ever so small.
-SPARE = 3 << 23
+#: What a step is seen to take at the least, be it ever so small: the compiler of the kernels with
+#: what it compiled, 125 MiB, which the first step loads.
+SPARE = 152 << 20
 
 
 def flops(layer: Layer, source: Shape, result: Shape) -> int:
@@ -104,9 +105,9 @@ def training_parts(
     The activations are counted. The work is an estimate. Results that are let go are kept for the
     next ones, up to `KEPT` bytes, and they are of many sizes; the largest kernel is laid out anew,
     in Winograd's algorithm as 36 numbers for 9, forward and for its gradient; and the C library's
-    heap has gaps. In 14 networks, sizes and sets of frozen nodes the sum was 1.03 to 1.71 times
-    what a process took beside the code it had loaded, and at most 1.29 times where that was more
-    than 500 MB.
+    heap has gaps. In 14 networks, sizes and sets of frozen nodes the sum without `SPARE` was 0.8
+    to 1.5 times what a process took beside that, and 1.06 to 1.25 times where it was more than 500
+    MiB.
     """
     training = _Training(graph, shape, until, frozen)
     trained = sum(

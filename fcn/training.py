@@ -1,4 +1,4 @@
-"""`Trainer`: a network, an optimiser, and a step of one by the other."""
+"""`Trainer`: a network, an optimizer, and a step of one by the other."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Trainer:
     frozen : collection of str
         Nodes that are not trained, see `Graph.forward`.
     state : mapping of str to ndarray, optional
-        What the optimiser has kept so far; default: it begins.
+        What the optimizer has kept so far; default: it begins.
     steps : int
         How many steps there were so far.
 
