@@ -107,6 +107,8 @@ def save_curves(path: Path, runs: dict[str, Sequence[Epoch]]) -> None:
     for axes, (title, curves) in zip(figure.subplots(1, len(plots)), plots.items(), strict=True):
         for number, (name, history) in enumerate(runs.items()):
             for kind, attribute in curves.items():
+                if all(getattr(epoch, attribute) is None for epoch in history):
+                    continue  # nor an entry in the legend
                 axes.plot(
                     [epoch.epoch for epoch in history],
                     [_or_nan(getattr(epoch, attribute)) for epoch in history],
@@ -119,7 +121,8 @@ def save_curves(path: Path, runs: dict[str, Sequence[Epoch]]) -> None:
         axes.set_ylim(bottom=0, top=None if title == "loss" else 1)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
+        if axes.lines:
+            axes.legend(fontsize="small")
     with replacing(path) as beside:
         figure.savefig(beside, format=path.suffix[1:] or "png", dpi=120)
 

@@ -54,6 +54,7 @@ NEEDS = {
     "test_fcn_record.py": ("PIL", "matplotlib"),
     "test_fcn_resume.py": ("PIL", "skimage", "tqdm", "matplotlib", "safetensors"),
     "test_fcn_train.py": ("PIL", "skimage", "tqdm", "matplotlib", "safetensors"),
+    "test_fcn_train_torch.py": ("PIL", "tqdm"),
     "test_fcn_voc.py": ("PIL",),
     "test_fetch.py": ("pooch", "requests"),
     "test_pretrained.py": ("safetensors", "pooch"),
