@@ -118,7 +118,13 @@ def save_curves(path: Path, runs: dict[str, Sequence[Epoch]]) -> None:
                     label=f"{name}, {kind}" if len(runs) > 1 else kind,
                 )
         axes.set(title=title, xlabel="epoch")
-        axes.set_ylim(bottom=0, top=None if title == "loss" else 1)
+        losses = [y for drawn in axes.lines for y in drawn.get_ydata() if y > 0]
+        if title != "loss":
+            axes.set_ylim(0, 1)
+        elif losses and max(losses) > 10 * min(losses):  # one run would flatten the others
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.lines:

@@ -40,6 +40,7 @@ LAWS = {f"test_{name}" for name in ("products", "epilogue", "operator", "bilinea
 NEEDS = {
     "test_conventions_onnx.py": ("ml_dtypes",),
     "test_cpu_plan.py": ("numba",),
+    "test_experiments.py": ("PIL", "matplotlib", "tqdm"),
     "test_fcn.py": ("PIL", "skimage"),
     "test_fcn_batches.py": ("PIL", "skimage"),
     "test_fcn_convert.py": ("h5py",),
