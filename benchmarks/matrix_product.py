@@ -47,11 +47,7 @@ def measured(
     threads = convarith.get_num_threads()
     convarith.set_num_threads(1)
     try:
-        cases = [
-            case_measured(channels, size, seconds)
-            for channels, each in sizes.items()
-            for size in each
-        ]
+        cases = [case_measured(each, size, seconds) for each in sizes for size in sizes[each]]
     finally:
         convarith.set_num_threads(threads)
     after = hardware.limits(1)
@@ -261,17 +257,17 @@ def intensities(result: Mapping[str, Any]) -> str:
 def rates(result: Mapping[str, Any]) -> str:
     """Return how fast `W @ x` gets through W, in the caches and beyond, and the kernels' rate."""
     cache = result["cache_bytes"]
-    places = {
-        f"W is below {cache // 4 >> 20} MiB": lambda case: case["matrix_bytes"] < cache // 4,
-        f"W is above {cache * 2 >> 20} MiB": lambda case: case["matrix_bytes"] > cache * 2,
-    }
     parts = []
-    for place, belongs in places.items():
+    for place, low, high in (("below", 0, cache // 4), ("above", cache * 2, float("inf"))):
         # Of small products it is the call that takes the time.
-        cases = [c for c in _built(result) if belongs(c) and c["entries"] >= 100_000]
+        cases = [c for c in _built(result) if low < c["matrix_bytes"] < high]
+        cases = [c for c in cases if c["entries"] >= 100_000]
         if cases:
             each = statistics.median(1e6 * milliseconds(c, PRODUCT) / c["entries"] for c in cases)
-            parts.append(f"{each:.2f} ns an entry where {place}, {2 / each:.1f} GFLOP/s")
+            parts.append(
+                f"{each:.2f} ns an entry where W is {place} {(low or high) >> 20} MiB, "
+                f"{2 / each:.1f} GFLOP/s"
+            )
     best = max(result["cases"], key=lambda c: c["entries"] / milliseconds(c, OPERATOR))
     text = f"`W @ x` takes {' and '.join(parts)}. " if parts else ""
     return text + (
@@ -299,7 +295,5 @@ def several(result: Mapping[str, Any]) -> str:
 
 def agreement(result: Mapping[str, Any]) -> str:
     """Return how far the two ways lie apart, in a sentence."""
-    differences = [case["difference"] for case in _built(result)]
-    if not differences:
-        return ""
-    return f"The two differ by {max(differences):.0e} of the largest result at most."
+    most = max((case["difference"] for case in _built(result)), default=0.0)
+    return f"The two differ by {most:.0e} of the largest result at most."
