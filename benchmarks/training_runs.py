@@ -30,7 +30,7 @@ from fcn.record import Epoch, read_log, save_curves
 TRAIN = (sys.executable, "-m", "fcn", "train")
 #: What every run is told but for its data, its folder and what is varied.
 COMMON = tuple(
-    "--backbone mobilenet_v2 --weights imagenet --crop 96x128 --batch 4 --epochs 4".split()
+    "--backbone mobilenet_v2 --weights imagenet --crop 96x128 --batch 4 --epochs 5".split()
 )
 RATE = "1e-3"
 #: How a command ends whose loss is infinite or NaN, and how its one line begins.

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         # What is not given is not there: a run that goes on has it in its checkpoint.
         parser.add_argument(name, default=argparse.SUPPRESS, help=help, **more)
 
-    add("--data", "in Pascal VOC's layout", metavar="DIR")
+    add("--data", "the pictures and their masks, in Pascal VOC's layout", metavar="DIR")
     add(
         "--split",
         "files in ImageSets/Segmentation: what to train on and what to validate on, or one for "
@@ -40,11 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="NAME",
     )
-    add("--backbone", "the trunk of the network", choices=BACKBONES)
+    add("--backbone", "the network whose feature maps are scored", choices=BACKBONES)
     add("--fc", "vgg16 with fc6 and fc7, without their dropout", action="store_true")
     add("--weights", "what the backbone begins with (default: drawn)", metavar="FILE|imagenet")
     add("--head", "the stride of the finest scores", choices=tuple(heads.HEADS))
-    add("--upsampling", "what upsampling begins as", choices=heads.UPSAMPLINGS)
+    add("--upsampling", "what the transposed convolutions begin as", choices=heads.UPSAMPLINGS)
     add("--epochs", "how often to see every picture", type=positive, metavar="N")
     add("--batch", "pictures a step", type=positive, metavar="N")
     add(
@@ -72,7 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add(f"--lr-{group}", f"times --lr for {what}", type=float, metavar="FACTOR")
     add("--momentum", "of sgd (default: 0.9)", type=float, metavar="M")
     add("--weight-decay", "of sgd's kernels (default: 0)", type=float, metavar="D")
-    add("--seed", "of all that is drawn", type=int, metavar="S")
+    add(
+        "--seed",
+        "of the weights that are drawn, the order, the crops and the flips",
+        type=int,
+        metavar="S",
+    )
     add("--strict", "refuse a data set with a picture that is at fault", action="store_true")
     parser.add_argument(
         "--out", required=True, type=Path, metavar="RUN", help="the folder that is written to"
