@@ -17,7 +17,7 @@ KEPT = 1 << 28
 #: gradient.
 PIXEL = 80
 #: What a step is seen to take at the least, be it ever so small: the compiler of the kernels with
-#: what it compiled, 125 MiB, which the first step loads.
+#: what it compiled before, 125 MiB, which the first step loads. To compile takes more, once.
 SPARE = 152 << 20
 
 

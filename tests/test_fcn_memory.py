@@ -99,9 +99,10 @@ print(sum(parts.values()) - parts["weights"], most() - before)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory as Linux tells it")
 @pytest.mark.parametrize("kind", ["trained", "frozen"])
 def test_steps_take_no_more(kind):
-    done = subprocess.run(
-        [sys.executable, "-c", SEEN, kind], capture_output=True, text=True, check=True
-    )
+    for _ in range(2):  # the first may have kernels to compile, which takes more, once
+        done = subprocess.run(
+            [sys.executable, "-c", SEEN, kind], capture_output=True, text=True, check=True
+        )
     said, seen = map(int, done.stdout.split())
     assert 0.4 * said < seen < said
 
