@@ -34,7 +34,7 @@ class Progress:
     Attributes
     ----------
     data : str
-        What tells the data set from another one, see `fcn.train.fingerprint`.
+        What tells the data set from another one, see `fcn.session.fingerprint`.
     steps : int
         Since the beginning.
     sums : Sums
@@ -136,12 +136,10 @@ def _of(kind: type, what: str, described: Any) -> Any:
 
 def _check_state(state: Mapping[str, np.ndarray], model: Model, recipe: Recipe) -> None:
     """Refuse an optimizer's state that is not of the trained parameters' shapes."""
-    parameters, frozen = model.graph.parameters(), recipe.frozen(model)
     expected = {
         f"{slot}/{name}": array.shape
         for slot in recipe.new_optimizer().slots
-        for name, array in parameters.items()
-        if name.rpartition("/")[0] not in frozen
+        for name, array in model.graph.parameters(recipe.frozen(model)).items()
     }
     check_keys("state", state, list(expected))
     for name, shape in expected.items():

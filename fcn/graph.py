@@ -271,11 +271,12 @@ class Graph:
             for array, value in node.layer.arrays().items()
         }
 
-    def parameters(self) -> dict[str, Array]:
-        """Return the arrays that are trained, by ``"node/parameter"``."""
+    def parameters(self, frozen: Collection[str] = ()) -> dict[str, Array]:
+        """Return the arrays that are trained, by ``"node/parameter"``, but for frozen nodes'."""
         return {
             f"{name}/{array}": value
             for name, node in self.nodes.items()
+            if name not in frozen
             for array, value in node.layer.trained().items()
         }
 

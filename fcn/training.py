@@ -111,11 +111,7 @@ class Trainer:
         self.model, self.optimizer = model, optimizer
         self.rates, self.decays, self.steps = dict(rates), dict(decays or {}), steps
         self.frozen = frozenset({INPUT, *frozen})
-        self.parameters = {
-            name: array
-            for name, array in model.graph.parameters().items()
-            if name.rpartition("/")[0] not in self.frozen
-        }
+        self.parameters = model.graph.parameters(self.frozen)
         if not self.parameters:
             raise ValueError("frozen: expected to leave something to train, got every node")
         self.xp = namespace(next(iter(self.parameters.values())))
