@@ -15,8 +15,22 @@ from .layers.sizes import integer, number
 BLOCK = 1 << 14
 
 
+class _Slots:
+    """What optimizers keep: arrays like each parameter, in slots by name."""
+
+    slots: ClassVar[tuple[str, ...]]
+
+    def start(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
+        """Return what is kept from step to step, all zeros: ``"slot/name"``, like parameters."""
+        return {
+            f"{slot}/{name}": namespace(array).zeros_like(array)
+            for slot in self.slots
+            for name, array in parameters.items()
+        }
+
+
 @dataclasses.dataclass
-class SGD:
+class SGD(_Slots):
     """Gradient descent with momentum: ``v = momentum*v + g + decay*p``, ``p -= rate*v``.
 
     Attributes
@@ -47,10 +61,6 @@ class SGD:
 
     def __post_init__(self) -> None:
         self.momentum = _fraction("momentum", self.momentum)
-
-    def start(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
-        """Return what is kept from step to step, all zeros: ``"slot/name"``, like parameters."""
-        return _zeros(self.slots, parameters)
 
     def update(
         self,
@@ -94,7 +104,7 @@ class SGD:
 
 
 @dataclasses.dataclass
-class Adam:
+class Adam(_Slots):
     """Adam: rates that go by the gradients' means and mean squares.
 
     Attributes
@@ -129,10 +139,6 @@ class Adam:
         self.beta1, self.beta2 = _fraction("beta1", self.beta1), _fraction("beta2", self.beta2)
         # Above what float32 rounds to 0, which would make 0/0 of a gradient that is always 0.
         self.epsilon = number("epsilon", self.epsilon, 1e-30, 1)
-
-    def start(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
-        """See `SGD.start`."""
-        return _zeros(self.slots, parameters)
 
     def update(
         self,
@@ -175,14 +181,6 @@ class Adam:
 
 #: By the name that `python -m fcn train --optimizer` takes.
 OPTIMIZERS = {"adam": Adam, "sgd": SGD}
-
-
-def _zeros(slots: tuple[str, ...], parameters: Mapping[str, Array]) -> dict[str, Array]:
-    return {
-        f"{slot}/{name}": namespace(array).zeros_like(array)
-        for slot in slots
-        for name, array in parameters.items()
-    }
 
 
 def _blocks(
