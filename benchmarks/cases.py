@@ -76,9 +76,18 @@ FORWARD = {
 }
 
 
+#: Filters of grey and coloured pictures, channel by channel, as FORWARD has its layers.
+PICTURES = {
+    "gray3": (1, 1024, 1024, 1, 1, 3, 1, 1),
+    "gray7": (1, 1024, 1024, 1, 1, 7, 1, 1),
+    "rgb3": (1, 1024, 1024, 3, 3, 3, 1, 3),
+    "rgb7": (1, 1024, 1024, 3, 3, 7, 1, 3),
+}
+
+
 def _products() -> Iterator[Case]:
-    """Yield every layer, then the kernel gradient of every layer."""
-    gradients = []
+    """Yield every layer, then the kernel gradient of every layer, then filters of pictures."""
+    gradients, pictures = [], []
     for layer, (n, h, w, c_in, c_out, k, s) in TRANSPOSED.items():
         geometry = ConvGeometry.of_transpose(
             (h, w),
@@ -97,7 +106,7 @@ def _products() -> Iterator[Case]:
         else:
             yield Case("transposed", layer, geometry, batch=n, layer=layer)
         gradients.append(Case("kernel_gradient", layer, geometry, batch=n, layer=layer))
-    for layer, (n, h, w, c_in, c_out, k, s, groups) in FORWARD.items():
+    for layer, (n, h, w, c_in, c_out, k, s, groups) in (FORWARD | PICTURES).items():
         geometry = ConvGeometry(
             (h, w),
             k,
@@ -107,9 +116,13 @@ def _products() -> Iterator[Case]:
             in_channels=c_in,
             out_channels=c_out,
         )
-        yield Case("forward", layer, geometry, batch=n, layer=layer)
+        case = Case("forward", layer, geometry, batch=n, layer=layer)
+        if layer in PICTURES:
+            pictures.append(case)
+            continue
+        yield case
         gradients.append(Case("kernel_gradient", layer, geometry, batch=n, layer=layer))
-    yield from gradients
+    yield from (*gradients, *pictures)
 
 
 _R64 = ConvGeometry((80, 120), 3, padding=1, in_channels=64, out_channels=64)

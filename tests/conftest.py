@@ -60,6 +60,7 @@ NEEDS = {
     "test_fetch.py": ("pooch", "requests"),
     "test_pretrained.py": ("safetensors", "pooch"),
     "test_readme.py": ("PIL",),
+    "test_rowwise.py": ("numba",),
     "test_structure.py": ("numba",),
     "test_winograd.py": ("numba",),
     "test_winograd_gradient.py": ("numba",),

@@ -17,14 +17,41 @@ def set_threads(threads: int) -> None:
 
 
 def spellings(problem: Problem) -> Spellings:
-    """Return a network of the one layer, as OpenCV reads it from ONNX."""
+    """Return a network of the one layer, as OpenCV reads it from ONNX, or `cv2.filter2D`."""
     from peers.onnxruntime import convolution, nchw, nhwc
+
+    if _filters(problem):
+        return {"filter2D": _filter(problem)}
 
     model = convolution(problem).SerializeToString()
     x = nchw(problem.y if problem.product == "transpose" else problem.x)
     return {
         "dnn": _network(cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8)), x, nhwc),
     }
+
+
+def _filters(problem: Problem) -> bool:
+    """Whether it is the filter of one channel that keeps the picture's size."""
+    g = problem.geometry
+    (height, width), kernel = g.kernel_size, problem.kernel
+    return (
+        problem.product == "forward"
+        and kernel.shape[2:] == (1, 1)
+        and len(problem.x) == 1
+        and max(*g.strides, *g.dilations) == 1
+        and height % 2 == width % 2 == 1
+        and g.padding == ((height // 2,) * 2, (width // 2,) * 2)
+    )
+
+
+def _filter(problem: Problem) -> Spelling:
+    """Return `cv2.filter2D`, into memory that stays."""
+    image, kernel = problem.x[0, ..., 0], problem.kernel[..., 0, 0]
+    result = np.empty_like(image)
+    return Spelling(
+        lambda: cv2.filter2D(image, -1, kernel, result, borderType=cv2.BORDER_CONSTANT),
+        lambda found: found[None, ..., None],
+    )
 
 
 def _network(network: Any, x: np.ndarray, array: Any) -> Spelling:

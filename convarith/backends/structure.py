@@ -58,9 +58,9 @@ def channel_weights(kernel: np.ndarray, groups: int) -> np.ndarray | None:
 
     None for any other.
     """
-    if groups == 1:
-        return diagonal(kernel)
-    return kernel[..., 0, :] if kernel.shape[-2:] == (1, groups) else None
+    if kernel.shape[-2:] == (1, groups):
+        return kernel[..., 0, :]
+    return diagonal(kernel) if groups == 1 else None
 
 
 def by_channels(g: ConvGeometry) -> ConvGeometry:

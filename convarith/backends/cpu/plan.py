@@ -17,6 +17,7 @@ from . import (
     depthwise_gradient,
     launch,
     pool,
+    rowwise,
     separable,
     winograd,
     winograd_gradient,
@@ -49,12 +50,20 @@ def plan(
 
 def _direct(
     product: Product, geometry: ConvGeometry, element: Element
-) -> DirectPlan | depthwise.DepthwisePlan | GradientPlan | depthwise_gradient.DepthwiseGradientPlan:
-    """Return the plan by windows where channels do not meet and they can, or else by tiles."""
+) -> (
+    DirectPlan
+    | depthwise.DepthwisePlan
+    | rowwise.RowwisePlan
+    | GradientPlan
+    | depthwise_gradient.DepthwiseGradientPlan
+):
+    """Return the plan by windows or by rows where channels do not meet, or else by tiles."""
     if product == "kernel_gradient":
         if depthwise_gradient.applies(geometry):
             return depthwise_gradient.DepthwiseGradientPlan(path(), element, geometry)
         return GradientPlan(path(), element, geometry)
+    if rowwise.applies(path(), element, geometry, product):
+        return rowwise.RowwisePlan(path(), element, geometry, product)
     if depthwise.applies(path(), geometry, product):
         return depthwise.DepthwisePlan(path(), element, geometry)
     return DirectPlan(path(), element, geometry, product)
@@ -164,7 +173,7 @@ class CpuPlan:
             return self
         if self._separable is not None and structure.separable(weights) is not None:
             return self._separable
-        return self._depthwise if self.geometry.groups == 1 else self
+        return self if self.geometry.groups == self.geometry.in_channels else self._depthwise
 
     @functools.cached_property
     def _depthwise(self) -> CpuPlan:

@@ -184,11 +184,12 @@ class CudaPlan:
 
 
 def _may_be_diagonal(geometry: ConvGeometry) -> bool:
-    """Whether each channel may stand for itself: as many in as out, in one group or one each."""
-    return geometry.in_channels == geometry.out_channels and geometry.groups in (
-        1,
-        geometry.in_channels,
-    )
+    """Whether each channel may stand for itself: as many in as out, in one group or one each.
+
+    A single one is left as it is: what its structure would gain has not been measured.
+    """
+    channels = geometry.in_channels
+    return channels == geometry.out_channels > 1 and geometry.groups in (1, channels)
 
 
 def _weights(kernel: Any, groups: int) -> np.ndarray | None:

@@ -1,0 +1,195 @@
+"""The plan of a product in which few channels do not meet: numbers of a row fill the vectors.
+
+A pixel of one channel, or three, would leave most lanes of a vector empty. At stride 1 along x a
+tap moves the whole row of ``w*c`` numbers, pixels and channels alike, so a tile is a stretch of
+it: result ``j`` of a row is the sum over taps of ``w[k, j mod c]`` times number ``j + (k*d -
+low)*c`` of the source's row. A *block* is as many numbers as whole vectors and whole pixels have
+both, and the weights stand in it once for each pixel.
+
+It sums in the order of the tiles of `direct`, so which of the two does it changes no bit.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ...axis import Axis
+from ...geometry import ConvGeometry
+from . import launch, pool
+from .blocks import PIECES_A_THREAD, SMALL_WORK, choose_tile
+from .direct import DirectPlan
+from .direct import Packed as DirectlyPacked
+from .direct_layout import strides_of
+from .finish import Finish
+from .phases import ONE
+from .rowwise_worker import CALL, scratch_nbytes, worker
+from .tile import CHANNELWISE, shapes
+from .tile import kernel as tile_kernel
+from .vector import ELEMENTS, Element, Path
+
+if TYPE_CHECKING:
+    from ..protocol import Product
+
+#: The most that a small tile's source may take, as a copy with zeros around it.
+MOST_COPIED = 2**20
+#: Large tiles of a row that are one piece of work at most.
+PART = 64
+
+
+def applies(path: Path, element: Element, geometry: ConvGeometry, product: Product) -> bool:
+    """Whether channels do not meet, have no vector of their own, and a tap moves rows by pixels.
+
+    The arrays' sizes have no part in it, so that a tile and the whole are computed alike.
+    """
+    channels, strides = geometry.in_channels, geometry.strides
+    if not geometry.groups == channels == geometry.out_channels:
+        return False
+    if channels >= path.lanes(element) or product == "kernel_gradient":
+        return False
+    if strides[-1] > 1 or (product == "transpose" and max(strides) > 1):
+        return False
+    vectors = _vectors(path, element, channels)
+    if all(wide != vectors for _, wide in shapes(path, channelwise=True)):
+        return False
+    *outer, width = geometry.kernel_size
+    reach = (width - 1) * geometry.dilations[-1] * channels * element.dtype.itemsize
+    return math.prod(outer) * (vectors * path.nbytes + reach) <= MOST_COPIED
+
+
+def _vectors(path: Path, element: Element, channels: int) -> int:
+    """Return how many vectors a block has."""
+    return channels // math.gcd(channels, path.lanes(element))
+
+
+class Packed(NamedTuple):
+    """The weights of every tap, for the pixels of a block; or else what `direct` packs."""
+
+    blocks: np.ndarray | None
+    direct: DirectlyPacked | None
+
+
+class RowwisePlan:
+    """``W x`` or ``W^T y``, a stretch of a row at a time; see `rowwise_worker`."""
+
+    def __init__(
+        self, path: Path, element: Element, geometry: ConvGeometry, product: Product
+    ) -> None:
+        self.path, self.element, self.channels = path, element, geometry.out_channels
+        self.flipped = product == "transpose"
+        axes = [_transposed(axis) if self.flipped else axis for axis in geometry.axes]
+        self.axes = [ONE] * (3 - len(axes)) + axes
+        self.taps = math.prod(axis.kernel for axis in axes)
+        vectors = _vectors(path, element, self.channels)
+        self.block = vectors * path.lanes(element)
+        blocks = -(-axes[-1].output * self.channels // self.block)
+        chosen = choose_tile(path, element, blocks, self.block, self.taps, True, vectors)
+        #: Blocks of a tile. Fewer than four sums under way would take as long as four do.
+        self.large, self.small = chosen.rows, min(chosen.rows, max(1, 4 // vectors))
+        self.kernels = [
+            tile_kernel(path, ELEMENTS.index(element), rows, vectors, CHANNELWISE)
+            for rows in (self.large, self.small)
+        ]
+        #: For weights that are not finite, which nothing outside of the source may meet.
+        self.exactly = functools.cache(lambda: DirectPlan(path, element, geometry, product))
+        #: The tables for a batch and a number of threads, made once each.
+        self.layout = functools.lru_cache(maxsize=64)(self._layout)
+
+    def __str__(self) -> str:
+        return (
+            f"direct, {self.channels} of a pixel: tiles of {self.large * self.block} numbers of a "
+            f"row in vectors of {self.path.nbytes} bytes ({self.path.name})"
+        )
+
+    def pack(self, weights: np.ndarray) -> Packed:
+        """Lay the taps out once for each pixel of a block, last first for a transpose."""
+        if self.element.floating and not np.isfinite(weights).all():
+            return Packed(None, self.exactly().pack(weights))
+        *size, _, _ = weights.shape
+        taps = weights.reshape(*size, self.channels)
+        if self.flipped:
+            taps = np.flip(taps, range(len(size)))
+        packed = pool.aligned(self.taps * self.block, self.element.dtype)
+        pixels = packed.reshape(self.taps, -1, self.channels)
+        pixels[...] = taps.reshape(self.taps, 1, self.channels)
+        return Packed(packed, None)
+
+    def scratch(self, batch: int, threads: int) -> int:
+        """Return the bytes that a run allocates besides its result."""
+        return self._scratch_nbytes() * threads
+
+    def run(self, source: np.ndarray, packed: Packed, out: np.ndarray, finish: Finish) -> None:
+        """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
+        if packed.direct is not None:
+            self.exactly().run(source, packed.direct, out, finish)
+            return
+        call, threads = self.layout(len(source), launch.allowed())
+        call.run(
+            threads,
+            source=source,
+            packed=packed.blocks,
+            out=out,
+            scale=self._pixels(finish.scale),
+            bias=self._pixels(finish.bias),
+            residual=finish.residual,
+            activation=finish.activation,
+        )
+
+    def _pixels(self, part: np.ndarray | None) -> np.ndarray | None:
+        """Return a scale or bias once for each pixel of a block."""
+        return None if part is None else np.tile(part, self.block // self.channels)
+
+    def _scratch_nbytes(self) -> int:
+        z, y, x = self.axes
+        itemsize = self.element.dtype.itemsize
+        reach = (x.kernel - 1) * x.dilation * self.channels * itemsize
+        return scratch_nbytes(z.kernel * y.kernel, self.small * self.block * itemsize, reach)
+
+    def _layout(self, batch: int, threads: int) -> tuple[launch.Call, int]:
+        """Return what the worker is called with, and on how many threads."""
+        axes, itemsize = self.axes, self.element.dtype.itemsize
+        sizes, outputs = [a.size for a in axes], [a.output for a in axes]
+        pixel, block = self.channels * itemsize, self.block * itemsize
+        row, part = outputs[2] * pixel, PART * self.large * block
+        parts = -(-row // part)
+        lines = batch * outputs[0] * outputs[1] * parts
+        if batch * math.prod(outputs) * self.channels * self.taps < SMALL_WORK:
+            threads = 1
+        chunk = -(-lines // (PIECES_A_THREAD * threads))
+        units = -(-lines // chunk)
+        threads = min(threads, units)
+        large, small = self.kernels
+        call = launch.Call(
+            worker(),
+            CALL,
+            self._scratch_nbytes() * threads,
+            size=sizes,
+            output=outputs,
+            kernel=[a.kernel for a in axes],
+            step=[a.stride for a in axes],
+            dilation=[a.dilation for a in axes],
+            low=[a.low for a in axes],
+            source_strides=strides_of(sizes, pixel),
+            result_strides=strides_of(outputs, pixel),
+            block=block,
+            large=large,
+            small=small,
+            large_nbytes=self.large * block,
+            small_nbytes=self.small * block,
+            parts=parts,
+            part=part,
+            lines=lines,
+            chunk=chunk,
+            units=units,
+            scratch_nbytes=self._scratch_nbytes(),
+        )
+        return call, threads
+
+
+def _transposed(axis: Axis) -> Axis:
+    """Return the convolution that the transpose of a stride 1 is, with the taps turned round."""
+    reach = axis.effective_kernel - 1
+    return Axis(axis.output, axis.kernel, 1, axis.dilation, reach - axis.low, reach - axis.high)

@@ -1,0 +1,182 @@
+"""The worker of products of few channels: tiles that are stretches of a row; see `rowwise`.
+
+A *line* is a row of results, or a part of it. Where every tap of a stretch lies within its row,
+tiles read straight from the source; the last one may write once more what the one before wrote.
+Near the ends of a row small tiles read a copy, with zeros around it.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numba import carray, njit
+
+from . import compiled
+from .native import clear, copy, pointer, run_tile, take_next
+from .tile import SEGMENT, TILE
+
+_int = np.int64
+
+#: What a worker is called with. Strides are in bytes, over (n, z, y, x).
+CALL = np.dtype(
+    [
+        *((name, _int) for name in ("counter", "source", "packed", "out")),
+        *((name, _int) for name in ("scale", "bias", "residual", "activation")),
+        *((name, _int, 3) for name in ("size", "output", "kernel", "step", "dilation", "low")),
+        *((name, _int, 4) for name in ("source_strides", "result_strides")),
+        *((name, _int) for name in ("block", "large", "small")),  # bytes; kernels of tiles
+        *((name, _int) for name in ("large_nbytes", "small_nbytes")),
+        *((name, _int) for name in ("parts", "part")),  # of a row; bytes of a part
+        *((name, _int) for name in ("lines", "chunk", "units", "scratch", "scratch_nbytes")),
+    ]
+)
+
+_TILE, _SEGMENT = TILE.itemsize, SEGMENT.itemsize
+
+
+def scratch_nbytes(segments: int, small: int, reach: int) -> int:
+    """Return the scratch of one thread: the tile, two tables, a copied source, results, residuals.
+
+    Parameters
+    ----------
+    segments : int
+        Rows of taps.
+    small, reach : int
+        Bytes of a small tile's results, and how far its taps reach beyond them.
+    """
+    tables = _TILE + 2 * segments * _SEGMENT
+    return -(-(tables + segments * (small + reach) + 2 * small) // 64) * 64
+
+
+@functools.cache
+def worker() -> int:
+    """Return the address of the worker, compiled on first use."""
+    return compiled.address(compiled.WORKER, rowwise)
+
+
+@njit
+def _enter(call, z, y, segments):
+    """Fill in the rows of taps that a row of results has in the source; return how many."""
+    found = 0
+    for kz in range(call.kernel[0]):
+        source_z = z * call.step[0] + kz * call.dilation[0] - call.low[0]
+        if source_z < 0 or source_z >= call.size[0]:
+            continue
+        for ky in range(call.kernel[1]):
+            source_y = y * call.step[1] + ky * call.dilation[1] - call.low[1]
+            if source_y < 0 or source_y >= call.size[1]:
+                continue
+            at = source_z * call.source_strides[1] + source_y * call.source_strides[2]
+            segments[found].a_offset = at
+            segments[found].b_offset = (kz * call.kernel[1] + ky) * call.kernel[2] * call.block
+            found += 1
+    return found
+
+
+@njit
+def _straight(call, tile, address, image, row, start, stop):
+    """Compute bytes ``start..stop`` of a row of results whose taps lie in the source's rows.
+
+    Return how far it came: what is shorter than a small tile is left.
+    """
+    at = start
+    nbytes, kernel = call.large_nbytes, call.large
+    while at < stop:
+        if stop - at < nbytes:
+            if stop - start >= nbytes:
+                at = stop - nbytes
+            elif nbytes > call.small_nbytes:
+                nbytes, kernel = call.small_nbytes, call.small
+                continue
+            else:
+                break
+        tile.a = image + at - call.low[2] * call.source_strides[3]
+        tile.c = call.out + row + at
+        if call.residual:
+            tile.residual = call.residual + row + at
+        run_tile(kernel, address)
+        at += nbytes
+    return at
+
+
+@njit
+def _stage(row, at, span, nbytes, staged):
+    """Copy bytes ``at..at + span`` of a row that has `nbytes`, zeros where it has none."""
+    start = min(span, max(0, -at))
+    stop = max(start, min(span, nbytes - at))
+    clear(staged, start)
+    copy(staged + start, row + at + start, stop - start)
+    clear(staged + stop, span - stop)
+
+
+@njit
+def _staged(call, tile, address, segments, copied, scratch, image, row, start, stop):
+    """Compute bytes ``start..stop`` of a row of results from copies of what they read."""
+    nbytes = call.small_nbytes
+    span = nbytes + (call.kernel[2] - 1) * tile.a_step
+    residuals = scratch + nbytes
+    tile.a = residuals + nbytes
+    tile.c = scratch
+    for at in range(start, stop, nbytes):
+        for s in range(tile.count):
+            first = at - call.low[2] * call.source_strides[3]
+            here = s * span
+            there = image + segments[s].a_offset
+            _stage(there, first, span, call.source_strides[2], tile.a + here)
+            copied[s].a_offset = here
+            copied[s].b_offset = segments[s].b_offset
+        inside = min(nbytes, stop - at)
+        if call.residual:
+            copy(residuals, call.residual + row + at, inside)
+            tile.residual = residuals
+        run_tile(call.small, address)
+        copy(call.out + row + at, scratch, inside)
+
+
+def rowwise(call_address, thread):
+    """Take pieces of work until there are none left."""
+    call = carray(pointer(call_address), 1, CALL)[0]
+    address = call.scratch + thread * call.scratch_nbytes
+    tile = carray(pointer(address), 1, TILE)[0]
+    most = call.kernel[0] * call.kernel[1]
+    table = address + _TILE
+    segments = carray(pointer(table), most, SEGMENT)
+    copied_table = table + most * _SEGMENT
+    copied = carray(pointer(copied_table), most, SEGMENT)
+    scratch = copied_table + most * _SEGMENT
+    pixel, source_row, result_row = (
+        call.source_strides[3],
+        call.source_strides[2],
+        call.result_strides[2],
+    )
+    tile.a_row = tile.b_step = tile.c_row = call.block
+    tile.a_step = call.dilation[2] * pixel
+    tile.length = call.kernel[2]
+    tile.accumulate = tile.residual = 0
+    tile.scale, tile.bias, tile.activation = call.scale, call.bias, call.activation
+    tile.b = call.packed
+    inner_start = max(0, call.low[2] * pixel)
+    inner_stop = source_row + call.low[2] * pixel - (call.kernel[2] - 1) * tile.a_step
+    while True:
+        unit = take_next(call.counter)
+        if unit >= call.units:
+            return
+        for line in range(unit * call.chunk, min((unit + 1) * call.chunk, call.lines)):
+            rest, part = divmod(line, call.parts)
+            rest, y = divmod(rest, call.output[1])
+            n, z = divmod(rest, call.output[0])
+            tile.count = _enter(call, z, y, segments)
+            image = call.source + n * call.source_strides[0]
+            row = n * call.result_strides[0] + z * call.result_strides[1] + y * result_row
+            start, stop = part * call.part, min((part + 1) * call.part, result_row)
+            first, last = start, stop
+            if tile.count:
+                first = min(stop, max(start, inner_start))
+                last = max(first, min(stop, inner_stop))
+            tile.segments = table
+            reached = _straight(call, tile, address, image, row, first, last)
+            tile.segments = copied_table
+            arguments = call, tile, address, segments, copied, scratch, image, row
+            _staged(*arguments, start, first)
+            _staged(*arguments, reached, stop)
