@@ -15,6 +15,9 @@ from convarith.testing import device
 # TensorFlow takes these kernels by itself on newer processors only, and without them refuses
 # dilated transposes and gradients in groups. It reads this when it is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# Beside others of its kind, a process's threads are not to keep a core while they wait.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def installed(*modules):
@@ -233,6 +236,23 @@ def pytest_runtest_makereport(item, call):
     if report.skipped and os.environ.get("CI") and not item.get_closest_marker("cuda"):
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI does not allow: {report.longrepr}"
+
+
+def pytest_sessionfinish(session):
+    """Hand what was counted to the process that the workers run for, where this is one."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["counted"] = examples, [(*key, count) for key, count in agreements.items()]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Take over what a worker has counted; one that crashed has told nothing."""
+    global examples
+    there, agreed = getattr(node, "workeroutput", {}).get("counted", (0, []))
+    examples += there
+    for framework, kind, count in agreed:
+        agreements[framework, kind] += count
 
 
 def pytest_terminal_summary(terminalreporter):
