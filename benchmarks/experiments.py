@@ -22,7 +22,7 @@ from typing import Any
 import hardware
 import matrix_product
 import training_runs
-from report import END, caption
+from report import END, between, caption
 
 from fcn.files import replacing
 
@@ -131,14 +131,9 @@ def with_parts(text: str, results: Path) -> str:
     for name in NAMES:
         if not (results / f"{name}.json").exists():
             continue
-        begin, end = BEGIN.format(name=name), END.format(name=name)
-        before, found, rest = text.partition(begin)
-        _, closed, after = rest.partition(end)
-        if not found or not closed:
-            raise ValueError(f"fcn/README.md: expected {begin} and {end}")
         result = read_result(results, name)
-        part = f"\n\n{module(name).report(name, result)}\n\n{caption(result)}\n\n"
-        text = "".join([before, begin, part, end, after])
+        part = f"{module(name).report(name, result)}\n\n{caption(result)}"
+        text = between(text, BEGIN.format(name=name), END.format(name=name), [part])
     return text
 
 

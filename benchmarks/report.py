@@ -7,7 +7,7 @@ its markers, and draws the plots that they refer to.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,22 +114,33 @@ def has(result: dict[str, Any], part: Part) -> bool:
     )
 
 
+def between(text: str, begin: str, end: str, parts: Sequence[str]) -> str:
+    """Return a text with parts between two marks, instead of what is there.
+
+    Raises
+    ------
+    ValueError
+        Where the text has not both.
+    """
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"README.md: expected {begin} and {end}")
+    return "".join([before, begin, *(f"\n\n{part}\n\n" for part in parts), end, after])
+
+
 def with_tables(text: str, results: Path) -> str:
     """Return the README's text with each marked part made anew: once a results file."""
     for name, part in PARTS.items():
         begin, end = BEGIN.format(name=name), END.format(name=name)
-        before, found, rest = text.partition(begin)
-        if not found:
+        if begin not in text:
             continue
-        _, closed, after = rest.partition(end)
-        if not closed:
-            raise ValueError(f"README.md: {begin} without {end}")
         parts = [
-            f"\n\n{part.write(result, stem)}\n\n{caption(result)}\n\n"
+            f"{part.write(result, stem)}\n\n{caption(result)}"
             for stem, result in measured(results).items()
             if has(result, part)
         ]
-        text = "".join([before, begin, *parts, end, after])
+        text = between(text, begin, end, parts)
     return text
 
 

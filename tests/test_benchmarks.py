@@ -159,7 +159,7 @@ def test_the_readme_part(benchmark, tmp_path):
     assert "](docs/some-machine.png)" in text and "| r64 " in text
     assert "others had 30 % of the cores" in text
     assert report.with_tables(text, tmp_path) == text
-    with pytest.raises(ValueError, match="without"):
+    with pytest.raises(ValueError, match="expected <!-- begin cpu"):
         report.with_tables(begin, tmp_path)
 
 

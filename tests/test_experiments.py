@@ -266,6 +266,40 @@ def test_the_readme_is_what_the_results_make(benchmark):
         assert experiments.BEGIN.format(name=name) in text
 
 
+def test_the_readme_has_what_camvid_came_to(benchmark):
+    camvid = benchmark("camvid")
+    text = README.read_text(encoding="utf-8")
+    assert camvid.BEGIN in text and camvid.with_part(text) == text
+
+
+def test_camvid_from_what_the_runs_wrote(benchmark, monkeypatch, tmp_path):
+    """A folder of `fcn train` twice, and what `train_torch` wrote, become the table."""
+    camvid = benchmark("camvid")
+    monkeypatch.setattr(camvid, "RESULTS", tmp_path)
+    monkeypatch.setattr(camvid, "CURVE", tmp_path / "curve.png")
+    monkeypatch.setattr(camvid, "README", tmp_path / "README.md")
+    end = camvid.END.format(name="camvid")
+    camvid.README.write_text(f"before\n{camvid.BEGIN}\nold\n{end}\nafter\n", encoding="utf-8")
+    for name, ius in (("ours", (0.25, 0.5)), ("untrained", (0.125, 0.25))):
+        (tmp_path / name).mkdir()
+        epochs = [Epoch(n, 1.0, 0.5, 0.75, iu, 9.0, 1.0) for n, iu in enumerate(ius, 1)]
+        write_log(tmp_path / name / "log.csv", epochs)
+    speed = json.loads((camvid.HERE / "results/training" / f"{camvid.NAME}-speed.json").read_text())
+    (tmp_path / f"{camvid.NAME}-speed.json").write_text(json.dumps(speed), encoding="utf-8")
+    each = speed["epochs"][0]["torch"] | {"pixel_accuracy": 0.5}
+    theirs = speed | {"epochs": [{"torch": each | {"mean_iu": iu}} for iu in (0.375, 0.4375)]}
+    (tmp_path / "torch.json").write_text(json.dumps(theirs), encoding="utf-8")
+    paths = [f"--{name}={tmp_path / name}" for name in ("ours", "untrained")]
+    assert camvid.main([*paths, f"--torch={tmp_path / 'torch.json'}"]) == 0
+    text = camvid.README.read_text(encoding="utf-8")
+    assert "| 2 | 0.500 | 0.438 | 0.250 | 0.750 | 0.500 | 0.750 |" in re.sub(" +", " ", text)
+    assert "by -0.031 on average, -0.125 to +0.062, and in the end by +0.062" in text
+    assert "old" not in text and camvid.CURVE.is_file()
+    assert camvid.with_part(text) == text
+    with pytest.raises(SystemExit):
+        camvid.main(paths)
+
+
 def test_every_curve_is_there():
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README.read_text(encoding="utf-8"))
     assert len(pictures) >= 4
