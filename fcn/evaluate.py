@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--panel",
         type=picture_to_write,
         metavar="FILE",
-        help="draw pictures beside what was found and their labels",
+        help="draw pictures beside their labels and what was found",
     )
     parser.add_argument(
         "--pictures",
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     for sample, found in predictions(model.to(options.device), data, progress=True):
         confusion.add(sample.labels, found)
         if sample.name in shown:
-            rows.append((sample.image, found, sample.labels))
+            rows.append((sample.image, sample.labels, found))
     seconds = time.perf_counter() - start
 
     left_out = f", {len(data.skipped)} skipped" if data.skipped else ""

@@ -1,4 +1,4 @@
-"""Pictures beside what was found and what there is to find."""
+"""Pictures beside what there is to find and what was found."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .palette import VOID, Classes
 
 #: The width of each picture in a panel, and what lies between them.
 WIDTH, GAP = 400, 8
-HEADINGS = ("picture", "prediction", "label")
+HEADINGS = ("picture", "label", "prediction")
 
-#: A picture ``(h, w, 3)``, and ``(h, w)`` of class ids found and labelled, all uint8.
+#: A picture ``(h, w, 3)``, and ``(h, w)`` of class ids labelled and found, all uint8.
 Row = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def save_panel(path: Path, rows: Sequence[Row], classes: Classes) -> None:
-    """Write rows of picture | prediction | label in the classes' colours, and a legend.
+    """Write rows of picture | label | prediction in the classes' colours, and a legend.
 
     Parameters
     ----------
