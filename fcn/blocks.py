@@ -23,35 +23,43 @@ SINGLE = 2**16
 MODEST = 80.0
 
 
-def softmax(x: Array) -> Array:
-    """Turn logits ``(n, h, w, c)`` into probabilities over the channels, in place; return them.
+def softmax(x: Array, out: Array) -> Array:
+    """Write the probabilities over the channels of logits ``(n, h, w, c)`` to `out`; return it.
 
     The largest logit of a pixel is taken off only in blocks where one is so large that its power
     might overflow: it changes nothing else.
 
-    >>> softmax(np.zeros((1, 1, 1, 4), np.float32)).ravel()
+    Parameters
+    ----------
+    x, out : ndarray
+        float32 and of one shape, `out` C-contiguous; they may be the same.
+
+    Examples
+    --------
+    >>> x = np.zeros((1, 1, 1, 4), np.float32)
+    >>> softmax(x, out=x).ravel()
     array([0.25, 0.25, 0.25, 0.25], dtype=float32)
     """
     xp = namespace(x)
     if xp is not np:
-        x -= x.max(axis=-1, keepdims=True)
-        xp.exp(x, out=x)
-        x /= x.sum(axis=-1, keepdims=True)
-        return x
-    pixels = x.reshape(-1, x.shape[-1])
+        xp.subtract(x, x.max(axis=-1, keepdims=True), out=out)
+        xp.exp(out, out=out)
+        out /= out.sum(axis=-1, keepdims=True)
+        return out
+    logits, result = (array.reshape(-1, x.shape[-1]) for array in (x, out))
     ones = np.ones(x.shape[-1], np.float32)
 
     @np.errstate(all="ignore")  # of threads of their own; NaN and infinities go where they go
     def work(start: int, stop: int) -> None:
-        for at in range(start * PIXELS, min(stop * PIXELS, len(pixels)), PIXELS):
-            block = pixels[at : at + PIXELS]
+        for at in range(start * PIXELS, min(stop * PIXELS, len(logits)), PIXELS):
+            block, powers = logits[at : at + PIXELS], result[at : at + PIXELS]
             if not (block.max() < MODEST and block.min() > -MODEST):
-                block -= block.max(axis=1, keepdims=True)
-            np.exp(block, out=block)
-            block *= (1 / (block @ ones))[:, None]
+                block = np.subtract(block, block.max(axis=1, keepdims=True), out=powers)
+            np.exp(block, out=powers)
+            powers *= (1 / (powers @ ones))[:, None]
 
-    _on_threads(work, -(-len(pixels) // PIXELS), x.size)
-    return x
+    _on_threads(work, -(-len(logits) // PIXELS), x.size)
+    return out
 
 
 def max_pool(x: Array, geometry: ConvGeometry, outside: float, out: Array) -> None:

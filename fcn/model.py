@@ -96,7 +96,8 @@ class Model:
         x : ndarray
             ``(n, h, w, channels)``, float32, preprocessed; any ``h`` and ``w`` of at least 1.
         """
-        return blocks.softmax(self.logits(x))
+        logits = self.logits(x)
+        return blocks.softmax(logits, out=logits)
 
     def logits(self, x: Array) -> Array:
         """Return what goes into the softmax, ``(n, h, w, classes)``, an array of the caller's own.

@@ -153,7 +153,8 @@ def _pooling(step: Step, source: Shape) -> Run:
 
 def _softmax(x: Array, out: Array) -> None:
     wide = widened(x)
-    _copy(blocks.softmax(wide.copy() if wide is x else wide), out)
+    direct = out.dtype == wide.dtype and out.flags.c_contiguous
+    _copy(blocks.softmax(wide, out if direct else namespace(wide).empty_like(wide, order="C")), out)
 
 
 def _padding(layer: ZeroPadding) -> Run:

@@ -508,9 +508,21 @@ def test_softmax(shape, scale, seed):
     x = normal(*shape, rng=np.random.default_rng(seed)) * np.float32(scale)
     with np.errstate(over="ignore"):
         expected, _ = Softmax().forward(x)
-    given = x.copy()
-    assert blocks.softmax(given) is given
-    np.testing.assert_allclose(given, expected, rtol=2e-5, atol=1e-30)
+    given, out = x.copy(), np.empty_like(x)
+    assert blocks.softmax(given, out=out) is out
+    np.testing.assert_array_equal(given, x)
+    np.testing.assert_allclose(out, expected, rtol=2e-5, atol=1e-30)
+    np.testing.assert_array_equal(blocks.softmax(given, out=given), out)
+
+
+def test_softmax_in_any_memory_layout():
+    program, x = Program(chain(Softmax())), normal(1, 6, 5, 4)
+    expected, _ = Softmax().forward(x)
+    for source in (x, np.asfortranarray(x)):
+        for out in (np.zeros_like(x), np.zeros_like(x, order="F"), np.zeros((1, 6, 10, 4), "f4")):
+            found = program(source, out[:, :, :5])
+            np.testing.assert_allclose(found, expected, rtol=2e-5)
+        np.testing.assert_array_equal(source, x)
 
 
 def test_softmax_of_many_pixels_and_extremes():
@@ -523,10 +535,11 @@ def test_softmax_of_many_pixels_and_extremes():
         expected, _ = Softmax().forward(x)
     for count in (1, 2):
         set_num_threads(count)
-        np.testing.assert_allclose(blocks.softmax(x.copy()), expected, rtol=2e-5, atol=1e-30)
+        found = blocks.softmax(x, out=np.empty_like(x))
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-30)
     set_num_threads(None)
     x[0, 0, 0, 0] = np.nan
-    found = blocks.softmax(x.copy())
+    found = blocks.softmax(x, out=np.empty_like(x))
     assert np.isnan(found[0, 0, 0]).all() and np.isnan(found).sum() == 7
 
 
