@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 import convarith
 from convarith import ConvGeometry, ConvOperator, conv
+from convarith.backends import Options
 from convarith.backends.cpu.direct import DirectPlan
 from convarith.backends.cpu.finish import NOTHING, Finish
+from convarith.backends.cpu.plan import plan
 from convarith.backends.cpu.rowwise import PART, RowwisePlan, applies
 from convarith.backends.cpu.vector import PATHS, available, element_of
 from convarith.testing import Guarded, random_array
@@ -17,32 +19,55 @@ every_path = pytest.mark.parametrize("path", available())
 every_product = pytest.mark.parametrize("product", ["forward", "transpose"])
 
 
+#: Near the ends of a row, or beyond all of it.
+paddings = st.one_of(st.integers(-2, 9), st.integers(-40, 300))
+
+
 @st.composite
 def geometries(draw, product, lanes):
     """Draw one of up to three axes, whose rows are short, or of some tiles."""
     rank, channels = draw(st.integers(1, 3)), draw(st.integers(1, lanes - 1))
-    size = [draw(st.integers(1, 5)) for _ in range(rank - 1)] + [draw(st.integers(1, 250))]
+    outer = rank - 1
     return ConvGeometry(
-        tuple(size),
-        tuple(draw(st.integers(1, 5)) for _ in range(rank)),
-        strides=tuple(
-            draw(st.integers(1, 3)) if product == "forward" else 1 for _ in range(rank - 1)
-        )
-        + (1,),
-        dilations=tuple(draw(st.integers(1, 4)) for _ in range(rank)),
-        padding=tuple((draw(st.integers(-2, 9)), draw(st.integers(-2, 9))) for _ in range(rank)),
+        (*draws(draw, outer, st.integers(1, 5)), draw(st.integers(1, 250))),
+        draws(draw, rank, st.integers(1, 5)),
+        strides=(*draws(draw, outer, st.integers(1, 3 if product == "forward" else 1)), 1),
+        dilations=(
+            *draws(draw, outer, st.integers(1, 4)),
+            draw(st.one_of(st.integers(1, 4), st.integers(1, 150))),
+        ),
+        padding=(
+            *draws(draw, outer, st.tuples(st.integers(-2, 9), st.integers(-2, 9))),
+            (draw(paddings), draw(paddings)),
+        ),
         groups=channels,
         in_channels=channels,
         out_channels=channels,
     )
 
 
-def run(plan, source, weights, shape, finish=NOTHING):
-    """Run a plan into an array between guard bands; every number of the array is written."""
-    out = Guarded(np.zeros(shape, source.dtype), guard=Guarded.WRITE)
-    plan.run(source, plan.pack(weights), out.array, finish)
-    out.assert_untouched(inside=False)
-    return out.array.copy()
+def draws(draw, count, strategy):
+    return tuple(draw(strategy) for _ in range(count))
+
+
+def results(path, element, geometry, product, x, weights, shape, finish=NOTHING):
+    """Return what rows and tiles give, in arrays between guard bands that held other numbers."""
+    found = []
+    for kind, before in ((RowwisePlan, 77), (DirectPlan, 78)):
+        made = kind(path, element, geometry, product)
+        out = Guarded(np.full(shape, before, x.dtype), guard=Guarded.WRITE)
+        made.run(x, made.pack(weights), out.array, finish)
+        out.assert_untouched(inside=False)
+        found.append(out.array.copy())
+    return found
+
+
+def with_infinities(rng, array):
+    """Return a copy, some of whose numbers are none."""
+    array = array.copy()
+    for value in (np.inf, -np.inf, np.nan):
+        array[tuple(rng.integers(0, array.shape))] = value
+    return array
 
 
 @every_path
@@ -50,55 +75,62 @@ def run(plan, source, weights, shape, finish=NOTHING):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64"])
 @given(data=st.data())
 @settings(max_examples=60)
-def test_the_bits_of_the_tiles(path, product, dtype, data):
-    element = element_of(np.dtype(dtype))
-    geometry = data.draw(geometries(product, PATHS[path].lanes(element)))
-    assume(0 not in geometry.output_size and applies(PATHS[path], element, geometry, product))
+def test_the_numbers_of_the_tiles(path, product, dtype, data):
+    path, element = PATHS[path], element_of(np.dtype(dtype))
+    geometry = data.draw(geometries(product, path.lanes(element)))
+    assume(0 not in geometry.output_size and applies(path, element, geometry, product))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     shapes = geometry.input_shape, geometry.output_shape
     source, shape = ((2, *s) for s in (shapes if product == "forward" else shapes[::-1]))
-    weights = random_array(rng, geometry.kernel_shape, dtype)
+    weights, x = random_array(rng, geometry.kernel_shape, dtype), random_array(rng, source, dtype)
     finish = NOTHING
-    if element.floating and data.draw(st.booleans()):
-        channels = shape[-1:]
-        finish = Finish(
-            random_array(rng, channels, dtype),
-            random_array(rng, channels, dtype),
-            Guarded(random_array(rng, shape, dtype)).array,
-            data.draw(st.integers(0, 2)),
-        )
-    x = Guarded(random_array(rng, source, dtype)).array
-    arguments = PATHS[path], element, geometry, product
-    results = [
-        run(plan(*arguments), x, weights, shape, finish) for plan in (RowwisePlan, DirectPlan)
-    ]
-    np.testing.assert_array_equal(*results)
+    if element.floating:
+        if data.draw(st.booleans()):
+            weights = with_infinities(rng, weights)
+        if data.draw(st.booleans()):
+            x = with_infinities(rng, x)
+        if data.draw(st.booleans()):
+            finish = Finish(
+                random_array(rng, shape[-1:], dtype),
+                random_array(rng, shape[-1:], dtype),
+                Guarded(random_array(rng, shape, dtype)).array,
+                data.draw(st.integers(0, 2)),
+            )
+    x = Guarded(x).array
+    np.testing.assert_array_equal(
+        *results(path, element, geometry, product, x, weights, shape, finish)
+    )
 
 
 @every_path
 @every_product
 @pytest.mark.parametrize("channels", [1, 3])
-def test_threads_and_parts_of_a_row_change_no_bit(path, product, channels):
-    element = element_of(np.dtype("f4"))
-    lanes = PATHS[path].lanes(element)
-    for size in ((2 * PART * 12 * lanes + 5,), (40, 3 * lanes + 1)):
-        geometry = ConvGeometry(
-            size, 3, padding=1, groups=channels, in_channels=channels, out_channels=channels
-        )
-        plan = RowwisePlan(PATHS[path], element, geometry, product)
-        rng = np.random.default_rng(0)
-        x = rng.standard_normal((2, *geometry.input_shape), np.float32)
-        weights = rng.standard_normal(geometry.kernel_shape, np.float32)
-        results = []
-        try:
-            for threads in (1, 2, 5):
-                convarith.set_num_threads(threads)
-                results.append(run(plan, x, weights, x.shape))
-        finally:
-            convarith.set_num_threads(None)
-        for result in results[1:]:
-            np.testing.assert_array_equal(result, results[0])
-        np.testing.assert_array_equal(run(plan, x[1:], weights, x[1:].shape), results[0][1:])
+@pytest.mark.parametrize("size", [(100_003,), (600, 101), (400, 300)])
+def test_threads_and_parts_of_a_row_change_no_bit(path, product, channels, size):
+    path, element = PATHS[path], element_of(np.dtype("f4"))
+    kernel = (1, 1) if size == (400, 300) else 3  # which are one row
+    geometry = ConvGeometry(
+        size, kernel, padding="SAME", groups=channels, in_channels=channels, out_channels=channels
+    )
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((5, *geometry.input_shape), np.float32)
+    weights = rng.standard_normal(geometry.kernel_shape, np.float32)
+    made = RowwisePlan(path, element, geometry, product)
+    _, threads = made.layout(len(x), 3, False)
+    assert threads == 3
+    row = x[0].size if size != (600, 101) else 101 * channels
+    assert (row > PART * made.large * made.block) == (size != (600, 101))
+    found = []
+    try:
+        for threads in (1, 3):
+            convarith.set_num_threads(threads)
+            found += results(path, element, geometry, product, x, weights, x.shape)
+    finally:
+        convarith.set_num_threads(None)
+    for result in found[1:]:
+        np.testing.assert_array_equal(result, found[0])
+    alone = results(path, element, geometry, product, x[1:2], weights, (1, *x.shape[1:]))
+    np.testing.assert_array_equal(alone[0][0], found[0][1])
 
 
 def test_what_is_not_finite_meets_no_padding():
@@ -112,7 +144,15 @@ def test_what_is_not_finite_meets_no_padding():
 
 @pytest.mark.parametrize(
     ("taps", "said"),
-    [(np.arange(9.0).reshape(3, 3), "1 of a pixel"), (np.ones((3, 3)), "separable")],
+    [(np.arange(9.0).reshape(3, 3), "rows of 1 channels"), (np.ones((3, 3)), "separable")],
 )
 def test_what_is_chosen(taps, said):
     assert said in str(ConvOperator(taps, (50, 60), backend="cpu").plan)
+
+
+def test_a_small_kernel_of_one_channel_is_not_looked_at_for_one_call():
+    for size, said in ((3, "rows of"), (9, "separable")):
+        kernel = np.ones((size, size, 1, 1), np.float32)
+        made = plan("forward", ConvGeometry((20, 20), size), np.dtype("f4"), Options())
+        assert said in str(made.specialised(kernel, reused=False))
+        assert "separable" in str(made.specialised(kernel, reused=True))

@@ -33,14 +33,13 @@ def spellings(problem: Problem) -> Spellings:
 def _filters(problem: Problem) -> bool:
     """Whether it is the filter of one channel that keeps the picture's size."""
     g = problem.geometry
-    (height, width), kernel = g.kernel_size, problem.kernel
     return (
         problem.product == "forward"
-        and kernel.shape[2:] == (1, 1)
-        and len(problem.x) == 1
+        and g.rank == 2
+        and g.in_channels == g.out_channels == len(problem.x) == 1
         and max(*g.strides, *g.dilations) == 1
-        and height % 2 == width % 2 == 1
-        and g.padding == ((height // 2,) * 2, (width // 2,) * 2)
+        and all(size % 2 for size in g.kernel_size)
+        and g.padding == tuple((size // 2,) * 2 for size in g.kernel_size)
     )
 
 

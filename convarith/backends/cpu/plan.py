@@ -28,6 +28,9 @@ from .gradient import GradientPlan
 from .vector import Element, element_of, path
 from .winograd_gradient import WinogradGradientPlan
 
+#: Taps of a single channel's kernel that are looked at for a single call.
+WORTH_A_LOOK = 64
+
 
 def plan(
     product: Product, geometry: ConvGeometry, dtype: np.dtype, options: Options
@@ -163,9 +166,13 @@ class CpuPlan:
     def specialised(self, operand: np.ndarray, *, reused: bool) -> CpuPlan:
         """Return the plan for a kernel that is diagonal, or rows times columns.
 
-        To look costs little here, `reused` or not.
+        Of a single channel a small kernel is looked at only where it is `reused`: it costs as
+        much as the product of a small picture.
         """
         if not self.structured or self.gradient:
+            return self
+        single = self.geometry.in_channels == self.geometry.out_channels == 1
+        if single and not reused and math.prod(self.geometry.kernel_size) < WORTH_A_LOOK:
             return self
         kernel = self._computable(operand)
         weights = structure.channel_weights(kernel, self.geometry.groups)

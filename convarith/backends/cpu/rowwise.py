@@ -6,7 +6,7 @@ it: result ``j`` of a row is the sum over taps of ``w[k, j mod c]`` times number
 low)*c`` of the source's row. A *block* is as many numbers as whole vectors and whole pixels have
 both, and the weights stand in it once for each pixel.
 
-It sums in the order of the tiles of `direct`, so which of the two does it changes no bit.
+It sums in the order of the tiles of `direct`, so which of the two does it changes no number.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from ...axis import Axis
 from ...geometry import ConvGeometry
 from . import launch, pool
 from .blocks import PIECES_A_THREAD, SMALL_WORK, choose_tile
-from .direct import DirectPlan
-from .direct import Packed as DirectlyPacked
 from .direct_layout import strides_of
 from .finish import Finish
 from .phases import ONE
@@ -36,14 +34,17 @@ if TYPE_CHECKING:
 
 #: The most that a small tile's source may take, as a copy with zeros around it.
 MOST_COPIED = 2**20
-#: Large tiles of a row that are one piece of work at most.
+#: Vectors of a small tile: fewer sums under way would take as long.
+SMALL = 4
+#: Large tiles of a line at most: longer rows are several lines.
 PART = 64
 
 
 def applies(path: Path, element: Element, geometry: ConvGeometry, product: Product) -> bool:
-    """Whether channels do not meet, have no vector of their own, and a tap moves rows by pixels.
+    """Whether channels do not meet and are fewer than a vector has lanes, and x has no stride.
 
-    The arrays' sizes have no part in it, so that a tile and the whole are computed alike.
+    A transpose has none along any axis. The arrays' sizes have no part in it, so that a tile and
+    the whole are computed alike.
     """
     channels, strides = geometry.in_channels, geometry.strides
     if not geometry.groups == channels == geometry.out_channels:
@@ -57,7 +58,7 @@ def applies(path: Path, element: Element, geometry: ConvGeometry, product: Produ
         return False
     *outer, width = geometry.kernel_size
     reach = (width - 1) * geometry.dilations[-1] * channels * element.dtype.itemsize
-    return math.prod(outer) * (vectors * path.nbytes + reach) <= MOST_COPIED
+    return math.prod(outer) * (max(vectors, SMALL) * path.nbytes + reach) <= MOST_COPIED
 
 
 def _vectors(path: Path, element: Element, channels: int) -> int:
@@ -66,10 +67,10 @@ def _vectors(path: Path, element: Element, channels: int) -> int:
 
 
 class Packed(NamedTuple):
-    """The weights of every tap, for the pixels of a block; or else what `direct` packs."""
+    """The weights ``[tap][lane]`` of a block."""
 
-    blocks: np.ndarray | None
-    direct: DirectlyPacked | None
+    blocks: np.ndarray
+    exact: bool  # some weight is not finite, so no zero around the source may meet it
 
 
 class RowwisePlan:
@@ -81,33 +82,28 @@ class RowwisePlan:
         self.path, self.element, self.channels = path, element, geometry.out_channels
         self.flipped = product == "transpose"
         axes = [_transposed(axis) if self.flipped else axis for axis in geometry.axes]
+        # Where every axis is pointwise, all of them are one row.
+        if all((a.kernel, a.stride, a.low, a.output) == (1, 1, 0, a.size) for a in axes):
+            axes = [ONE._replace(size=math.prod(axis.size for axis in axes))]
         self.axes = [ONE] * (3 - len(axes)) + axes
         self.taps = math.prod(axis.kernel for axis in axes)
-        vectors = _vectors(path, element, self.channels)
+        self.vectors = vectors = _vectors(path, element, self.channels)
         self.block = vectors * path.lanes(element)
         blocks = -(-axes[-1].output * self.channels // self.block)
         chosen = choose_tile(path, element, blocks, self.block, self.taps, True, vectors)
-        #: Blocks of a tile. Fewer than four sums under way would take as long as four do.
-        self.large, self.small = chosen.rows, min(chosen.rows, max(1, 4 // vectors))
-        self.kernels = [
-            tile_kernel(path, ELEMENTS.index(element), rows, vectors, CHANNELWISE)
-            for rows in (self.large, self.small)
-        ]
-        #: For weights that are not finite, which nothing outside of the source may meet.
-        self.exactly = functools.cache(lambda: DirectPlan(path, element, geometry, product))
+        #: Blocks of a tile.
+        self.large, self.small = chosen.rows, min(chosen.rows, max(1, SMALL // vectors))
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(self._layout)
 
     def __str__(self) -> str:
         return (
-            f"direct, {self.channels} of a pixel: tiles of {self.large * self.block} numbers of a "
-            f"row in vectors of {self.path.nbytes} bytes ({self.path.name})"
+            f"direct, rows of {self.channels} channels: tiles of {self.large * self.block} numbers "
+            f"in vectors of {self.path.nbytes} bytes ({self.path.name})"
         )
 
     def pack(self, weights: np.ndarray) -> Packed:
         """Lay the taps out once for each pixel of a block, last first for a transpose."""
-        if self.element.floating and not np.isfinite(weights).all():
-            return Packed(None, self.exactly().pack(weights))
         *size, _, _ = weights.shape
         taps = weights.reshape(*size, self.channels)
         if self.flipped:
@@ -115,7 +111,7 @@ class RowwisePlan:
         packed = pool.aligned(self.taps * self.block, self.element.dtype)
         pixels = packed.reshape(self.taps, -1, self.channels)
         pixels[...] = taps.reshape(self.taps, 1, self.channels)
-        return Packed(packed, None)
+        return Packed(packed, self.element.floating and not np.isfinite(weights).all())
 
     def scratch(self, batch: int, threads: int) -> int:
         """Return the bytes that a run allocates besides its result."""
@@ -123,10 +119,7 @@ class RowwisePlan:
 
     def run(self, source: np.ndarray, packed: Packed, out: np.ndarray, finish: Finish) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
-        if packed.direct is not None:
-            self.exactly().run(source, packed.direct, out, finish)
-            return
-        call, threads = self.layout(len(source), launch.allowed())
+        call, threads = self.layout(len(source), launch.allowed(), packed.exact)
         call.run(
             threads,
             source=source,
@@ -148,7 +141,11 @@ class RowwisePlan:
         reach = (x.kernel - 1) * x.dilation * self.channels * itemsize
         return scratch_nbytes(z.kernel * y.kernel, self.small * self.block * itemsize, reach)
 
-    def _layout(self, batch: int, threads: int) -> tuple[launch.Call, int]:
+    def _kernel(self, rows: int, vectors: int, *, partial: bool = False) -> int:
+        element = ELEMENTS.index(self.element)
+        return tile_kernel(self.path, element, rows, vectors, CHANNELWISE, partial=partial)
+
+    def _layout(self, batch: int, threads: int, exact: bool) -> tuple[launch.Call, int]:
         """Return what the worker is called with, and on how many threads."""
         axes, itemsize = self.axes, self.element.dtype.itemsize
         sizes, outputs = [a.size for a in axes], [a.output for a in axes]
@@ -161,7 +158,6 @@ class RowwisePlan:
         chunk = -(-lines // (PIECES_A_THREAD * threads))
         units = -(-lines // chunk)
         threads = min(threads, units)
-        large, small = self.kernels
         call = launch.Call(
             worker(),
             CALL,
@@ -175,10 +171,12 @@ class RowwisePlan:
             source_strides=strides_of(sizes, pixel),
             result_strides=strides_of(outputs, pixel),
             block=block,
-            large=large,
-            small=small,
+            large=self._kernel(self.large, self.vectors),
+            small=self._kernel(self.small, self.vectors),
+            single=self._kernel(1, 1, partial=True) if exact else 0,
             large_nbytes=self.large * block,
             small_nbytes=self.small * block,
+            itemsize=itemsize,
             parts=parts,
             part=part,
             lines=lines,

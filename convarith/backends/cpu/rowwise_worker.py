@@ -2,7 +2,8 @@
 
 A *line* is a row of results, or a part of it. Where every tap of a stretch lies within its row,
 tiles read straight from the source; the last one may write once more what the one before wrote.
-Near the ends of a row small tiles read a copy, with zeros around it.
+Near the ends of a row small tiles read a copy, with zeros around it; where a weight is not finite,
+which no zero may meet, pixel by pixel with the taps that each has.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ CALL = np.dtype(
         *((name, _int) for name in ("scale", "bias", "residual", "activation")),
         *((name, _int, 3) for name in ("size", "output", "kernel", "step", "dilation", "low")),
         *((name, _int, 4) for name in ("source_strides", "result_strides")),
-        *((name, _int) for name in ("block", "large", "small")),  # bytes; kernels of tiles
-        *((name, _int) for name in ("large_nbytes", "small_nbytes")),
+        *((name, _int) for name in ("block", "large", "small", "single")),  # bytes; tile kernels
+        *((name, _int) for name in ("large_nbytes", "small_nbytes", "itemsize")),
         *((name, _int) for name in ("parts", "part")),  # of a row; bytes of a part
         *((name, _int) for name in ("lines", "chunk", "units", "scratch", "scratch_nbytes")),
     ]
@@ -56,9 +57,13 @@ def worker() -> int:
 
 
 @njit
-def _enter(call, z, y, segments):
-    """Fill in the rows of taps that a row of results has in the source; return how many."""
+def _enter(call, z, y, segments, copied):
+    """Fill in the rows of taps that a row of results has, in the source and as copies.
+
+    Return how many there are.
+    """
     found = 0
+    span = call.small_nbytes + (call.kernel[2] - 1) * call.dilation[2] * call.source_strides[3]
     for kz in range(call.kernel[0]):
         source_z = z * call.step[0] + kz * call.dilation[0] - call.low[0]
         if source_z < 0 or source_z >= call.size[0]:
@@ -70,6 +75,8 @@ def _enter(call, z, y, segments):
             at = source_z * call.source_strides[1] + source_y * call.source_strides[2]
             segments[found].a_offset = at
             segments[found].b_offset = (kz * call.kernel[1] + ky) * call.kernel[2] * call.block
+            copied[found].a_offset = found * span
+            copied[found].b_offset = segments[found].b_offset
             found += 1
     return found
 
@@ -111,7 +118,7 @@ def _stage(row, at, span, nbytes, staged):
 
 
 @njit
-def _staged(call, tile, address, segments, copied, scratch, image, row, start, stop):
+def _staged(call, tile, address, segments, scratch, image, row, start, stop):
     """Compute bytes ``start..stop`` of a row of results from copies of what they read."""
     nbytes = call.small_nbytes
     span = nbytes + (call.kernel[2] - 1) * tile.a_step
@@ -119,19 +126,35 @@ def _staged(call, tile, address, segments, copied, scratch, image, row, start, s
     tile.a = residuals + nbytes
     tile.c = scratch
     for at in range(start, stop, nbytes):
+        first = at - call.low[2] * call.source_strides[3]
         for s in range(tile.count):
-            first = at - call.low[2] * call.source_strides[3]
-            here = s * span
             there = image + segments[s].a_offset
-            _stage(there, first, span, call.source_strides[2], tile.a + here)
-            copied[s].a_offset = here
-            copied[s].b_offset = segments[s].b_offset
+            _stage(there, first, span, call.source_strides[2], tile.a + s * span)
         inside = min(nbytes, stop - at)
         if call.residual:
             copy(residuals, call.residual + row + at, inside)
             tile.residual = residuals
         run_tile(call.small, address)
         copy(call.out + row + at, scratch, inside)
+
+
+@njit
+def _singly(call, tile, address, image, row, start, stop):
+    """Compute bytes ``start..stop`` of a row of results a pixel at a time, by the taps it has."""
+    count, pixel = tile.count, call.source_strides[3]
+    for at in range(start, stop, pixel):
+        first = at - call.low[2] * pixel
+        tap = max(0, -(first // tile.a_step))
+        end = min(call.kernel[2], (call.source_strides[2] - pixel - first) // tile.a_step + 1)
+        tile.count = count if tap < end else 0
+        tile.length = end - tap
+        tile.a = image + first + tap * tile.a_step
+        tile.b = call.packed + tap * call.block
+        tile.c = call.out + row + at
+        if call.residual:
+            tile.residual = call.residual + row + at
+        run_tile(call.single, address)
+    tile.count, tile.length, tile.b = count, call.kernel[2], call.packed
 
 
 def rowwise(call_address, thread):
@@ -153,7 +176,8 @@ def rowwise(call_address, thread):
     tile.a_row = tile.b_step = tile.c_row = call.block
     tile.a_step = call.dilation[2] * pixel
     tile.length = call.kernel[2]
-    tile.accumulate = tile.residual = 0
+    tile.lanes = pixel // call.itemsize
+    tile.accumulate = tile.residual = tile.c_half = 0
     tile.scale, tile.bias, tile.activation = call.scale, call.bias, call.activation
     tile.b = call.packed
     inner_start = max(0, call.low[2] * pixel)
@@ -166,7 +190,7 @@ def rowwise(call_address, thread):
             rest, part = divmod(line, call.parts)
             rest, y = divmod(rest, call.output[1])
             n, z = divmod(rest, call.output[0])
-            tile.count = _enter(call, z, y, segments)
+            tile.count = _enter(call, z, y, segments, copied)
             image = call.source + n * call.source_strides[0]
             row = n * call.result_strides[0] + z * call.result_strides[1] + y * result_row
             start, stop = part * call.part, min((part + 1) * call.part, result_row)
@@ -176,7 +200,10 @@ def rowwise(call_address, thread):
                 last = max(first, min(stop, inner_stop))
             tile.segments = table
             reached = _straight(call, tile, address, image, row, first, last)
-            tile.segments = copied_table
-            arguments = call, tile, address, segments, copied, scratch, image, row
-            _staged(*arguments, start, first)
-            _staged(*arguments, reached, stop)
+            if call.single:
+                _singly(call, tile, address, image, row, start, first)
+                _singly(call, tile, address, image, row, reached, stop)
+            else:
+                tile.segments = copied_table
+                _staged(call, tile, address, segments, scratch, image, row, start, first)
+                _staged(call, tile, address, segments, scratch, image, row, reached, stop)
