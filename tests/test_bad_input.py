@@ -39,7 +39,7 @@ def calls(**arguments):
 @pytest.mark.parametrize(
     "value",
     [0, -1, (1, 0), (1, 2, 3), (), 1.0, math.nan, np.nan, math.inf, "2", None, True, (1, "1"),
-     [[1, 1]], {1, 2}, np.float64(1), np.array([1.0, 2.0]), 1j, object()],
+     [[1, 1]], {1, 2}, np.float64(1), np.array([1.0, 2.0]), 1j, object],
     ids=repr,
 )  # fmt: skip
 def test_strides_and_dilations(name, value, way):
