@@ -28,8 +28,8 @@ from .gradient import GradientPlan
 from .vector import Element, element_of, path
 from .winograd_gradient import WinogradGradientPlan
 
-#: Taps of a single channel's kernel that are looked at for a single call.
-WORTH_A_LOOK = 64
+#: Bytes of weights up to which is kept what was found in the last ones.
+SMALL_WEIGHTS = 2**12
 
 
 def plan(
@@ -166,19 +166,15 @@ class CpuPlan:
     def specialised(self, operand: np.ndarray, *, reused: bool) -> CpuPlan:
         """Return the plan for a kernel that is diagonal, or rows times columns.
 
-        Of a single channel a small kernel is looked at only where it is `reused`: it costs as
-        much as the product of a small picture.
+        To look costs little here, `reused` or not.
         """
         if not self.structured or self.gradient:
-            return self
-        single = self.geometry.in_channels == self.geometry.out_channels == 1
-        if single and not reused and math.prod(self.geometry.kernel_size) < WORTH_A_LOOK:
             return self
         kernel = self._computable(operand)
         weights = structure.channel_weights(kernel, self.geometry.groups)
         if weights is None:
             return self
-        if self._separable is not None and structure.separable(weights) is not None:
+        if self._separable is not None and _factors(weights) is not None:
             return self._separable
         return self if self.geometry.groups == self.geometry.in_channels else self._depthwise
 
@@ -207,7 +203,7 @@ class CpuPlan:
 
         def view(kernel: np.ndarray) -> structure.Factors | None:
             weights = structure.channel_weights(kernel, g.groups)
-            return None if weights is None else structure.separable(weights)
+            return None if weights is None else _factors(weights)
 
         why = "no channel of the kernel meets another, and each is rows times columns"
         return CpuPlan(self.product, g, self.dtype, inner, view=view, why=why)
@@ -264,6 +260,18 @@ class CpuPlan:
         with np.errstate(all="ignore"):
             np.copyto(result, array, casting="unsafe")
         return result
+
+
+def _factors(weights: np.ndarray) -> structure.Factors | None:
+    """Return what `structure.separable` finds; small weights are looked at once for many calls."""
+    if weights.nbytes > SMALL_WEIGHTS:
+        return structure.separable(weights)
+    return _found(weights.tobytes(), weights.shape, weights.dtype)
+
+
+@functools.lru_cache(maxsize=256)
+def _found(numbers: bytes, shape: tuple[int, ...], dtype: np.dtype) -> structure.Factors | None:
+    return structure.separable(np.frombuffer(numbers, dtype).reshape(shape))
 
 
 def _simple(array: np.ndarray, dtype: np.dtype) -> bool:
