@@ -142,19 +142,21 @@ def _depthwise() -> list[Aimed]:
 
 def _strips() -> list[Aimed]:
     found = []
-    for taps, strides, dtype, channels, vector in (
-        *(((3, 3), (1, 1), "float32", 8, 4), ((3, 3), (2, 2), "float32", 5, 1)),
-        *(((2, 4), (2, 1), "float32", 4, 4), ((4, 2), (3, 2), "float32", 4, 4)),
-        *(((1, 3), (1, 1), "float16", 16, 8), ((3, 1), (2, 1), "bfloat16", 8, 8)),
-        *(((3, 3), (1, 2), "float16", 8, 8), ((3, 3), (1, 1), "bfloat16", 3, 1)),
+    for taps, strides, dtype, channels in (
+        *(((3, 3), (1, 1), "float32", 8), ((3, 3), (2, 2), "float32", 36)),
+        *(((2, 4), (2, 1), "float32", 4), ((4, 2), (3, 2), "float32", 4)),
+        *(((1, 3), (1, 1), "float16", 16), ((3, 1), (2, 1), "bfloat16", 8)),
+        *(((3, 3), (1, 2), "float16", 8), ((3, 3), (1, 1), "bfloat16", 40)),
     ):
-        of = geometry((11, 13), taps, (channels, 1, 1), strides=strides, padding=[(1, 2), (2, -1)])
+        of = geometry((21, 13), taps, (channels, 1, 1), strides=strides, padding=[(1, 2), (2, -1)])
         y, x = taps
-        constants = {"TAPS_Y": y, "TAPS_X": x, "VECTOR": vector, "PLAIN": 1}
+        constants = {"TAPS_Y": y, "TAPS_X": x, "PLAIN": 1}
         constants |= {"ADVANCE_Y": strides[0], "ADVANCE_X": strides[1]}
-        label = f"strips {dtype} {taps} by {strides} of {vector}"
+        label = f"strips {dtype} {taps} by {strides} of {channels}"
         problem = Problem("forward", of, dtype=dtype)
         found.append(Aimed(label, problem, {"depthwise_strip": constants}))
+    wide = Problem("forward", geometry((9, 150), 3, (40, 1, 1), padding=1))
+    found.append(Aimed("strips of slices and columns", wide, {"depthwise_strip": {"COLUMNS": 4}}))
     dense = Problem("forward", geometry((5, 8), 3, (1, 8, 8), padding=1), structure="diagonal")
     kernels = {"depthwise_strip": {"TAPS_Y": 3}}
     found.append(Aimed("strips of a dense kernel", dense, kernels))
@@ -199,7 +201,22 @@ def _separable() -> list[Aimed]:
         (
             *("of several pieces", "forward", "float32", "separable"),
             geometry((7, 64), 2, (24, 1, 1), strides=2),
-            {"ALIGNED": 1},
+            {"ALIGNED": 1, "FRESH": 2},
+        ),
+        (
+            *("blurred", "forward", "float32", "separable"),
+            geometry((29, 40), (3, 4), (28, 1, 1), dilations=(1, 2), padding="SAME"),
+            {"ALIGNED": 1, "FRESH": 1, "VECTORS": 2},
+        ),
+        (
+            *("of far rows", "forward", "float32", "separable"),
+            geometry((29, 41), 2, (3, 1, 1), strides=(3, 2), dilations=(2, 1), padding=(4, 2)),
+            {"ALIGNED": 0, "FRESH": 2},
+        ),
+        (
+            *("up by 8", "transpose", "bfloat16", "bilinear"),
+            geometry((88, 120), 16, (1, 21, 21), strides=8, padding=4),
+            {"ALIGNED": 1, "COMMON": 1},
         ),
         (
             *("of odd rows", "transpose", "float32", "bilinear"),

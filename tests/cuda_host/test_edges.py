@@ -63,13 +63,21 @@ def test_an_epilogue_of_integers_wraps_before_its_activation(device):
         problem.check(problem.run(device))
 
 
-def test_an_epilogue_in_float32_of_halves(device):
-    problem = MAPS["map_mma"].changed(parts=PARTS)
-    wide = {name: problem.arrays[name].astype(np.float32) for name in PARTS}
-    assert_same_bits(problem.run(device, arrays=wide), problem.run(device))
-    assert device.ran("map_mma", PART="f16")
-    problem.run(device, arrays={**wide, "bias": problem.arrays["bias"]})
-    assert device.ran("map_mma", PART="f32")
+@pytest.mark.parametrize("kernel", ["map_mma", "depthwise", "depthwise_strip", "separable"])
+def test_an_epilogue_in_float32_of_halves(device, kernel):
+    problem = MAPS[kernel].changed(parts=PARTS, dtype="float16")
+    half = problem.arrays
+    wide = {name: half[name].astype(np.float32) for name in PARTS}
+    result = problem.run(device)
+    assert device.ran(kernel, PART="f16", RESIDUAL="f16")
+    for arrays, part, residual in (
+        ({"residual": half["residual"]}, "f32", "f16"),
+        ({name: half[name] for name in ("scale", "bias")}, "f16", "f32"),
+        ({"bias": half["bias"]}, "f32", "f32"),
+        ({}, "f32", "f32"),
+    ):
+        assert_same_bits(problem.run(device, arrays=wide | arrays), result)
+        assert device.ran(kernel, PART=part, RESIDUAL=residual)
 
 
 def expected(problem, arrays):
@@ -128,6 +136,7 @@ def test_once(device, kernel):
 def test_addresses_and_layouts_change_no_bit(device, kernel):
     problem = ALL[kernel].changed(parts=() if kernel in GRADIENTS else PARTS)
     result = problem.run(device)
+    assert device.ran(kernel)
     for layouts in (
         {"source": "odd"},
         {"operand": "odd"},
@@ -135,7 +144,6 @@ def test_addresses_and_layouts_change_no_bit(device, kernel):
         {"source": "sparse", "operand": "sparse", "out": "sparse"},
     ):
         assert_same_bits(np.ascontiguousarray(problem.run(device, **layouts)), result)
-        assert device.ran(kernel)
 
 
 @pytest.mark.sanitized

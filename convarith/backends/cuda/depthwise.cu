@@ -11,7 +11,7 @@ typedef Several<ELEMENT, VECTOR> Vector;
 extern "C" __global__ void __launch_bounds__(128, 4)
 depthwise(const ELEMENT* __restrict__ source, const ELEMENT* __restrict__ weights,
           ELEMENT* __restrict__ result, const PART* __restrict__ scale,
-          const PART* __restrict__ bias, const PART* residual, int activation, Map map, int batch) {
+          const PART* __restrict__ bias, const RESIDUAL* residual, int activation, Map map, int batch) {
   const Axis &a0 = map.axes[0], &a1 = map.axes[1], &a2 = map.axes[2];
   const int channels = map.groups, vectors = channels / VECTOR;
   unsigned phase = blockIdx.y;
@@ -79,15 +79,13 @@ depthwise(const ELEMENT* __restrict__ source, const ELEMENT* __restrict__ weight
     }
   }
   const Finish finish = {scale, bias, residual, activation};
+  const FinishSeveral<VECTOR> several(finish, c);
 #pragma unroll
   for (int j = 0; j < COLUMNS; ++j) {
     if (j2 + j >= w2.count) break;
     const long long to =
         ((((long long)image * a0.result + w0.start + w0.step * j0) * a1.result + w1.start +
           w1.step * j1) * a2.result + w2.start + w2.step * (j2 + j)) * channels + c;
-    Vector out;
-#pragma unroll
-    for (int v = 0; v < VECTOR; ++v) out.of[v] = finish(sums[j][v], c + v, to + v);
-    *(Vector*)(result + to) = out;
+    *(Vector*)(result + to) = several(sums[j], to);
   }
 }

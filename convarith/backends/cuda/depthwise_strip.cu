@@ -1,15 +1,17 @@
-// W x of a depthwise kernel of few taps, TAPS_Y by TAPS_X and undilated: as `depthwise` it makes
-// VECTOR channels of COLUMNS neighbouring results a thread, but walks down a strip of rows of them,
-// with the sums of the rows that a row of sources has a part in. So every source is loaded once a
-// strip and column, not once a tap: `depthwise` is bound by what the L2 cache delivers.
+// W x of a depthwise kernel of few taps, TAPS_Y by TAPS_X and undilated: a block makes some columns of
+// some channels and walks down a strip of rows of them, with the sums of the rows that a row of sources
+// has a part in. Rows of sources are copied to shared memory STAGES - 1 rows ahead: each is read from
+// memory once a strip, but for the columns at a block's sides, where `depthwise` reads one a tap, and
+// no thread waits for one. A thread makes VECTOR channels of COLUMNS neighbouring results.
 #include "finish.cuh"
 #include "walk.cuh"
 
+constexpr int THREADS = 128, STAGE = COPIES * THREADS * 16;
 typedef Several<ELEMENT, VECTOR> Vector;
 typedef Computed<ELEMENT>::type Sum;
 constexpr int SPAN = (COLUMNS - 1) * ADVANCE_X + TAPS_X;
 constexpr int LIVE = (TAPS_Y + ADVANCE_Y - 1) / ADVANCE_Y;  // rows of results that one source is in
-constexpr int OLD = TAPS_Y > ADVANCE_Y ? TAPS_Y - ADVANCE_Y : 0;  // taps that rows before have read
+constexpr int OLD = TAPS_Y - ADVANCE_Y;  // taps that rows before have read
 
 // The sum of one result, of one channel, as the specification has it: `source` is the channel's first
 // in the image, and no tap in the padding is multiplied.
@@ -27,106 +29,134 @@ DEV Sum sum_plainly(const Axis& ay, const Axis& ax, const ELEMENT* source, const
   return sum;
 }
 
-// source (n, h, w, channels), weights (TAPS_Y, TAPS_X, channels); a thread has `strip` rows of one of
-// the `strips` of an image. The strides are ADVANCE_Y and ADVANCE_X. `careful`: a flag that a weight
-// is not finite. PLAIN: there is no epilogue.
-extern "C" __global__ void __launch_bounds__(128, BLOCKS)
+// source (n, h, w, channels), weights (TAPS_Y, TAPS_X, channels), both from a multiple of 16 bytes, as
+// are a pixel's channels. The strides are ADVANCE_Y and ADVANCE_X, at most the taps. A block has `slice`
+// vectors of channels of `beside` times COLUMNS columns, whose sources are COPIES times THREADS chunks
+// of 16 bytes at most; blockIdx: x is the slice and the columns, y one of the `strips` of `strip` rows
+// of an image. `careful`: a flag that a weight is not finite. PLAIN: there is no epilogue.
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 depthwise_strip(const ELEMENT* __restrict__ source, const ELEMENT* __restrict__ weights,
                 ELEMENT* __restrict__ result, const PART* __restrict__ scale,
-                const PART* __restrict__ bias, const PART* residual, int activation,
-                const int* careful, Map map, int batch, int strip, int strips) {
+                const PART* __restrict__ bias, const RESIDUAL* residual, int activation,
+                const int* careful, Map map, int slice, int beside, int strip, int strips) {
+  DYN_SMEM(shared);
   const Axis &ay = map.axes[1], &ax = map.axes[2];
-  const int channels = map.groups, vectors = channels / VECTOR;
-  const unsigned blocks = (ax.result + COLUMNS - 1) / COLUMNS;
-  unsigned at = blockIdx.x * blockDim.x + threadIdx.x;
-  const int c = at % vectors * VECTOR;
-  at /= vectors;
-  const int column = at % blocks * COLUMNS;
-  at /= blocks;
-  const int first = at % strips * strip, image = at / strips;
-  if (image >= batch) return;
-  const int last = min(first + strip, ay.result), left = column * ADVANCE_X - ax.low;
+  const int channels = map.groups, slices = (channels / VECTOR + slice - 1) / slice;
+  const int tile = blockIdx.x / slices, first_channel = (blockIdx.x - tile * slices) * slice * VECTOR;
+  const int image = blockIdx.y / strips, first = (blockIdx.y - image * strips) * strip;
+  const int last = min(first + strip, ay.result);
+  const int group = threadIdx.x / slice, v = threadIdx.x - group * slice;
+  const int c = first_channel + v * VECTOR, column = (tile * beside + group) * COLUMNS;
+  const bool mine = group < beside && c < channels && column < ax.result;
   const Finish finish = {scale, bias, residual, activation};
-  source += (long long)image * ay.source * ax.source * channels + c;
+  source += (long long)image * ay.source * ax.source * channels;
   weights += c;
   // Of the first row: where its results begin.
   long long to = (((long long)image * ay.result + first) * ax.result + column) * channels + c;
   if (careful && load_flag(careful)) {  // 0*inf, of a zero that stands for the padding, is no 0
-    for (int row = first; row < last; ++row, to += (long long)ax.result * channels)
-      for (int j = 0; j < COLUMNS && column + j < ax.result; ++j)
-        for (int v = 0; v < VECTOR; ++v) {
-          const long long here = to + j * channels + v;
-          result[here] = finish(
-              sum_plainly(ay, ax, source + v, weights + v, channels, row, column + j), c + v, here);
-        }
+    if (mine)
+      for (int row = first; row < last; ++row, to += (long long)ax.result * channels)
+        for (int j = 0; j < COLUMNS && column + j < ax.result; ++j)
+          for (int v = 0; v < VECTOR; ++v) {
+            const long long here = to + j * channels + v;
+            result[here] = finish(
+                sum_plainly(ay, ax, source + c + v, weights + v, channels, row, column + j), c + v,
+                here);
+          }
     return;
   }
-  bool inside[SPAN];
+  // Where this thread's chunks are in a row of sources, in bytes, or -1; the c-th goes to the c-th of
+  // a stage.
+  int chunk[COPIES];
+  {
+    const int across = slice * VECTOR * (int)sizeof(ELEMENT) / 16;  // chunks a column
+    const int left = tile * beside * COLUMNS * ADVANCE_X - ax.low;
+    const int columns = (beside * COLUMNS - 1) * ADVANCE_X + TAPS_X;
 #pragma unroll
-  for (int i = 0; i < SPAN; ++i) inside[i] = (unsigned)(left + i) < (unsigned)ax.source;
-  Sum w[TAPS_Y][TAPS_X][VECTOR];
-#pragma unroll
-  for (int tap = 0; tap < TAPS_Y * TAPS_X; ++tap)
-    widen(*(const Vector*)(weights + (long long)tap * channels), w[tap / TAPS_X][tap % TAPS_X]);
-  const int next = channels * (int)sizeof(ELEMENT);  // bytes
-  const long long next_row = (long long)ax.source * next;
-  int s = (first - (LIVE - 1)) * ADVANCE_Y - ay.low + OLD;  // the next row of sources
-  const char* from = (const char*)source + s * next_row + (long long)left * next;
-  const auto load = [&](Vector (&x)[SPAN], bool wanted) {
-    const bool there = wanted && (unsigned)s < (unsigned)ay.source;
-#pragma unroll
-    for (int i = 0; i < SPAN; ++i) {
-      x[i] = Vector();
-      if (there && inside[i]) x[i] = *(const Vector*)(from + i * next);
+    for (int i = 0; i < COPIES; ++i) {
+      const int at = threadIdx.x + i * THREADS, of_column = at / across, x = left + of_column;
+      const int from = first_channel * (int)sizeof(ELEMENT) + (at - of_column * across) * 16;
+      const bool there = of_column < columns && (unsigned)x < (unsigned)ax.source &&
+                         from < channels * (int)sizeof(ELEMENT);
+      chunk[i] = there ? x * channels * (int)sizeof(ELEMENT) + from : -1;
     }
+  }
+  int s = (first - (LIVE - 1)) * ADVANCE_Y - ay.low + OLD;  // the next row of sources to copy
+  const int final = (last - 1) * ADVANCE_Y - ay.low + TAPS_Y - 1;
+  const long long pitch = (long long)ax.source * channels * sizeof(ELEMENT);
+  const char* from = (const char*)source + s * pitch;
+  unsigned char *into = shared, *next = shared;  // of the row to copy, and of that to read
+  const auto copy = [&] {
+    const bool there = (unsigned)s < (unsigned)ay.source && s <= final;
+#pragma unroll
+    for (int i = 0; i < COPIES; ++i) {
+      const bool ok = there && chunk[i] >= 0;
+      cp_async16(into + (threadIdx.x + i * THREADS) * 16, ok ? from + chunk[i] : (const char*)source, ok);
+    }
+    cp_async_commit();
+    ++s, from += pitch;
+    into = into == shared + (STAGES - 1) * STAGE ? shared : into + STAGE;
   };
-  Sum sums[LIVE][COLUMNS][VECTOR] = {};  // of this row of results and those below it
-  Vector ahead[SPAN];
-  load(ahead, true);
-  for (int row = first - (LIVE - 1); row < last; ++row) {
+#pragma unroll 1
+  for (int i = 0; i < STAGES - 1; ++i) copy();
+  Sum w[TAPS_Y][TAPS_X][VECTOR] = {};
+  if (mine)
 #pragma unroll
-    for (int t = OLD; t < TAPS_Y; ++t) {
-      Vector x[SPAN];
+    for (int tap = 0; tap < TAPS_Y * TAPS_X; ++tap)
+      widen(*(const Vector*)(weights + (long long)tap * channels), w[tap / TAPS_X][tap % TAPS_X]);
+  const int place = (group * COLUMNS * ADVANCE_X * slice + v) * (int)sizeof(Vector);
+  const int on = slice * (int)sizeof(Vector);
+  Sum sums[LIVE][COLUMNS][VECTOR] = {};  // of LIVE rows of results, each row in its turn
+  for (int begin = first - (LIVE - 1); begin < last; begin += LIVE) {
 #pragma unroll
-      for (int i = 0; i < SPAN; ++i) x[i] = ahead[i];
-      const int step = t + 1 < TAPS_Y ? 1 : ADVANCE_Y - (TAPS_Y - OLD) + 1;
-      s += step, from += step * next_row;
-      load(ahead, t + 1 < TAPS_Y || row + 1 < last);  // while this row is multiplied
+    for (int turn = 0; turn < LIVE; ++turn) {
+      const int row = begin + turn;
+      if (row >= last) break;
 #pragma unroll
-      for (int i = 0; i < SPAN; ++i) {
-        Sum here[VECTOR];
-        widen(x[i], here);
+      for (int t = OLD; t < TAPS_Y; ++t) {
+        cp_async_wait<STAGES - 2>();
+        __syncthreads();  // the row is there for all, and the one before has been read by all
+        copy();
+        const unsigned char* x = next + place;
+        next = next == shared + (STAGES - 1) * STAGE ? shared : next + STAGE;
+        if (!mine) continue;
 #pragma unroll
-        for (int a = 0; a < LIVE; ++a)
+        for (int i = 0; i < SPAN; ++i) {
+          Sum here[VECTOR];
+          widen(*(const Vector*)(x + i * on), here);
 #pragma unroll
-          for (int j = 0; j < COLUMNS; ++j) {
-            const int ty = t - a * ADVANCE_Y, tx = i - j * ADVANCE_X;
-            if (ty < 0 || tx < 0 || tx >= TAPS_X) continue;
+          for (int a = 0; a < LIVE; ++a)
 #pragma unroll
-            for (int v = 0; v < VECTOR; ++v)
-              sums[a][j][v] = multiply_add(here[v], w[ty][tx][v], sums[a][j][v]);
+            for (int j = 0; j < COLUMNS; ++j) {
+              const int ty = t - a * ADVANCE_Y, tx = i - j * ADVANCE_X;
+              if (ty < 0 || tx < 0 || tx >= TAPS_X) continue;
+#pragma unroll
+              for (int v = 0; v < VECTOR; ++v)
+                sums[(turn + a) % LIVE][j][v] =
+                    multiply_add(here[v], w[ty][tx][v], sums[(turn + a) % LIVE][j][v]);
+            }
+        }
+      }
+      if (mine && row >= first) {
+#pragma unroll
+        for (int j = 0; j < COLUMNS; ++j) {
+          if (column + j >= ax.result) break;
+          Vector out;
+          if (PLAIN) {
+#pragma unroll
+            for (int v = 0; v < VECTOR; ++v) out.of[v] = narrow<ELEMENT>(sums[turn][j][v]);
+          } else {
+            out = FinishSeveral<VECTOR>(finish, c)(sums[turn][j], to + j * channels);
           }
+          *(Vector*)(result + to + j * channels) = out;
+        }
+        to += (long long)ax.result * channels;
       }
-    }
-    if (row >= first) {
-#pragma unroll
-      for (int j = 0; j < COLUMNS; ++j) {
-        if (column + j >= ax.result) break;
-        Vector out;
-#pragma unroll
-        for (int v = 0; v < VECTOR; ++v)
-          out.of[v] = PLAIN ? narrow<ELEMENT>(sums[0][j][v])
-                            : finish(sums[0][j][v], c + v, to + j * channels + v);
-        *(Vector*)(result + to + j * channels) = out;
-      }
-      to += (long long)ax.result * channels;
-    }
-#pragma unroll
-    for (int a = 0; a < LIVE; ++a)
 #pragma unroll
       for (int j = 0; j < COLUMNS; ++j)
 #pragma unroll
-        for (int v = 0; v < VECTOR; ++v)
-          sums[a][j][v] = a + 1 < LIVE ? sums[a + 1 < LIVE ? a + 1 : 0][j][v] : 0;
+        for (int v = 0; v < VECTOR; ++v) sums[turn][j][v] = 0;
+    }
   }
+  cp_async_wait<0>();
 }

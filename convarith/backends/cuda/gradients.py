@@ -258,7 +258,7 @@ class DepthwiseGradient(InParts):
         ]
         return (
             device.kernel("gradient_depthwise", **constants),
-            device.kernel("sum_parts", ELEMENT=element, PART=element),
+            device.kernel("sum_parts", ELEMENT=element, PART=element, RESIDUAL=element),
             launches,
             pieces[-1].part + pieces[-1].count,
         )
@@ -282,7 +282,7 @@ class _Launch:
             numbers = (np.int32(piece.pixels), np.int32(piece.part_pixels), *tiles)
             self.launches.append((piece.image, piece.part, (of.blocks, piece.count, 1), numbers))
         self.parts = pieces[-1].part + pieces[-1].count
-        self.add = device.kernel("sum_parts", ELEMENT=element, PART=element)
+        self.add = device.kernel("sum_parts", ELEMENT=element, PART=element, RESIDUAL=element)
         self.add_grid = blocks_of(of.entries, PLAIN_THREADS)
         counts = (np.int32(self.parts), np.int32(1), np.int64(of.entries))
         self.add_numbers = (None, None, None, np.int32(0), *counts)

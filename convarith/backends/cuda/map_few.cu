@@ -12,7 +12,7 @@ constexpr int THREADS = 128, WIDTH = (FILTERS + 3) / 4 * 4;
 extern "C" __global__ void __launch_bounds__(THREADS)
 map_few(const ELEMENT* __restrict__ source, const float* __restrict__ weights,
         ELEMENT* __restrict__ result, const PART* __restrict__ scale,
-        const PART* __restrict__ bias, const PART* residual, int activation, Map map, int rows) {
+        const PART* __restrict__ bias, const RESIDUAL* residual, int activation, Map map, int rows) {
   DYN_SMEM(shared);
   const Axis &a0 = map.axes[0], &a1 = map.axes[1], &a2 = map.axes[2];
   const int C = map.source_channels, pitch = map.groups * C, group = blockIdx.z;

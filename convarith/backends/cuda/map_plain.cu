@@ -9,7 +9,7 @@
 extern "C" __global__ void __launch_bounds__(256)
 map_plain(const ELEMENT* __restrict__ source, const ELEMENT* __restrict__ kernel,
           ELEMENT* __restrict__ result, const PART* __restrict__ scale,
-          const PART* __restrict__ bias, const PART* residual, int activation, Map map,
+          const PART* __restrict__ bias, const RESIDUAL* residual, int activation, Map map,
           unsigned long long entries) {
   const u64 at = blockIdx.x * (u64)blockDim.x + threadIdx.x;
   if (at >= entries) return;

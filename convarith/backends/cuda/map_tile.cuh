@@ -3,7 +3,7 @@
 // both are long in (tap, source channel): 16-byte chunks of a few channels of one tap, copied
 // asynchronously into STAGES stages of shared memory, eight chunks a stage.
 //
-// A kernel defines ELEMENT, PART, RANK (axes that are more than 1 long), TILE_M, TILE_N, THREADS and
+// A kernel defines ELEMENT, PART, RESIDUAL, RANK (axes that are more than 1 long), TILE_M, TILE_N, THREADS and
 // STAGES (two or more), and what a stage is multiplied by. The chunks of every sum come in the same
 // order whatever the tile. Long sums are cut into segments of SEGMENT stages, whose sums are added in
 // order:
@@ -216,6 +216,7 @@ DEV void store_tile(const Map& map, const Tile& t, const int* pixels, const floa
   const bool whole =
       map.result_channels % EACH == 0 && (unsigned long long)result % sizeof(uint4) == 0;
   const bool plain = finish.none();
+  const FinishSeveral<EACH> several(finish, whole ? first : 0);
 #endif
   for (int row = threadIdx.x / ACROSS; row < last; row += THREADS / ACROSS) {
     alignas(16) float sum[EACH];
@@ -234,21 +235,19 @@ DEV void store_tile(const Map& map, const Tile& t, const int* pixels, const floa
         if (e < some) parts[at + e] = sum[e];
     }
 #else
-    alignas(16) ELEMENT out[EACH];
-    if (plain) {
-#pragma unroll
-      for (int e = 0; e < EACH; ++e) out[e] = narrow<ELEMENT>(sum[e]);
-    } else {
-#pragma unroll
-      for (int e = 0; e < EACH; ++e)
-        if (e < some) out[e] = finish(sum[e], first + e, at + e);
-    }
     if (whole) {
-      *(uint4*)(result + at) = *(const uint4*)out;
+      Several<ELEMENT, EACH> out;
+      if (plain) {
+#pragma unroll
+        for (int e = 0; e < EACH; ++e) out.of[e] = narrow<ELEMENT>(sum[e]);
+      } else {
+        out = several(sum, at);
+      }
+      *(Several<ELEMENT, EACH>*)(result + at) = out;
     } else {
 #pragma unroll
       for (int e = 0; e < EACH; ++e)
-        if (e < some) result[at + e] = out[e];
+        if (e < some) result[at + e] = finish(sum[e], first + e, at + e);
     }
 #endif
   }
@@ -259,7 +258,7 @@ DEV void store_tile(const Map& map, const Tile& t, const int* pixels, const floa
 // store(tile of PITCH floats a row).
 template <class Sums>
 DEV void map_tile(const ELEMENT* source, const ELEMENT* weights, ELEMENT* result, const PART* scale,
-                  const PART* bias, const PART* residual, int activation, const int* careful,
+                  const PART* bias, const RESIDUAL* residual, int activation, const int* careful,
                   const Map& map, int batch, int tiles_n, float* parts, long long entries) {
   DYN_SMEM(shared);
   SHARED(Tile, tile, );
@@ -324,7 +323,7 @@ DEV void map_tile(const ELEMENT* source, const ELEMENT* weights, ELEMENT* result
 #define MAP_TILE_PARAMETERS                                                                      \
   const ELEMENT *__restrict__ source, const ELEMENT *__restrict__ weights,                       \
       ELEMENT *__restrict__ result, const PART *__restrict__ scale, const PART *__restrict__ bias, \
-      const PART *residual, int activation, const int *careful, Map map, int batch, int tiles_n, \
+      const RESIDUAL *residual, int activation, const int *careful, Map map, int batch, int tiles_n, \
       float *parts, long long entries
 #define MAP_TILE_ARGUMENTS \
   source, weights, result, scale, bias, residual, activation, careful, map, batch, tiles_n, parts, \

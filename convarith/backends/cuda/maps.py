@@ -12,7 +12,7 @@ from ...geometry import ConvGeometry
 from .device import Device, Kernel
 from .law import CHUNK_BYTES, ELEMENTS, MOST, MOST_GRID, Law
 from .layout import LayOut, aligned, blocks_of, simple, whole_chunks
-from .parts import Packed, Parts
+from .parts import Packed, Parts, PartTypes
 from .remembered import Remembered
 from .specialisations import FEW, MAP_CUTS, MAP_TILES, STAGE_BYTES, MapTile, map_tiles
 
@@ -43,7 +43,7 @@ class PlainMap:
         """Launch one kernel."""
         constants = {"WIDE": 1} if self.law.wide else {}
         element = ELEMENTS[self.dtype.name]
-        kernel = device.kernel("map_plain", ELEMENT=element, PART=parts.element, **constants)
+        kernel = device.kernel("map_plain", ELEMENT=element, **parts.types._asdict(), **constants)
         entries = result.size
         struct = self.law.map_struct(self.law.channels, 1)
         arguments = (source, packed.weights, result, *parts.arguments, struct)
@@ -134,7 +134,7 @@ class TiledMap:
         pixels = MOST // 2 // max(self.source_pixels, self.result_pixels)
         step = max(1, min(pixels, MOST_CHUNKS // self.source_chunks))
         for some, into, epilogue in parts.in_steps(source, result, step):
-            self._launch(device, some, packed, into, parts.element, epilogue)
+            self._launch(device, some, packed, into, parts.types, epilogue)
 
     def _launch(
         self,
@@ -142,12 +142,12 @@ class TiledMap:
         source: Any,
         packed: Packed,
         result: Any,
-        part: str,
+        types: PartTypes,
         epilogue: tuple[Any, ...],
     ) -> None:
         batch = len(result)
         launch = self._launches.get(
-            (device, batch, part), functools.partial(_TileLaunch, self, device, batch, part)
+            (device, batch, types), functools.partial(_TileLaunch, self, device, batch, types)
         )
         shape = (self.segments, result.size)
         sums = device.xp.empty(shape, np.float32) if launch.add else None
@@ -163,7 +163,7 @@ class TiledMap:
 class _TileLaunch:
     """The tile that keeps a device busiest with a batch, and the numbers of its launch."""
 
-    def __init__(self, of: TiledMap, device: Device, batch: int, part: str) -> None:
+    def __init__(self, of: TiledMap, device: Device, batch: int, types: PartTypes) -> None:
         law = of.law
 
         cut, filled = MAP_CUTS[of.name], 2 * device.multiprocessors
@@ -195,13 +195,14 @@ class _TileLaunch:
         self.grid = (rows, columns * (of.segments if kind == 2 else 1), phases)
         constants = self.tile.constants(cut.segment, kind)
         element = ELEMENTS[of.dtype.name]
-        self.kernel = device.kernel(of.name, **constants, ELEMENT=element, PART=part, RANK=law.rank)
+        constants |= {"ELEMENT": element, "RANK": law.rank, **types._asdict()}
+        self.kernel = device.kernel(of.name, **constants)
         self.numbers = (of.struct, np.int32(batch), np.int32(columns // law.groups))
         entries = batch * of.result_pixels * law.groups * law.filters
         self.entries = np.int64(entries)
         self.add: Kernel | None = None
         if kind == 2:
-            self.add = device.kernel("sum_parts", ELEMENT=element, PART=part)
+            self.add = device.kernel("sum_parts", ELEMENT=element, **types._asdict())
             self.add_grid = blocks_of(entries, PLAIN_THREADS)
             self.add_numbers = (np.int32(of.segments), np.int32(law.groups * law.filters))
 
@@ -269,17 +270,17 @@ class FewMap:
     def run(self, device: Device, source: Any, packed: Packed, result: Any, parts: Parts) -> None:
         """Launch a kernel for as many images as one may have: a block makes pieces of rows."""
         for some, into, epilogue in parts.in_steps(source, result, self.step):
-            batch, part = len(some), parts.element
+            batch, types = len(some), parts.types
             kernel, grid, numbers = self._launches.get(
-                (device, batch, part), functools.partial(self._launch, device, batch, part)
+                (device, batch, types), functools.partial(self._launch, device, batch, types)
             )
             arguments = (some, packed.weights, into, *epilogue, *numbers)
             kernel(grid, self.THREADS, arguments, self.shared)
 
-    def _launch(self, device: Device, batch: int, part: str) -> tuple[Kernel, Any, Any]:
+    def _launch(self, device: Device, batch: int, types: PartTypes) -> tuple[Kernel, Any, Any]:
         law = self.law
         kernel = device.kernel(
-            "map_few", ELEMENT=ELEMENTS[self.dtype.name], PART=part, FILTERS=law.filters
+            "map_few", ELEMENT=ELEMENTS[self.dtype.name], **types._asdict(), FILTERS=law.filters
         )
         rows = batch * self.rows
         full = -(-24 * device.multiprocessors // (self.pieces * law.groups))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,13 +26,20 @@ class Packed:
     careful: Any = None
 
 
+class PartTypes(NamedTuple):
+    """What a kernel's constants say of an epilogue: the types of scale and bias, and residual."""
+
+    PART: str
+    RESIDUAL: str
+
+
 class Parts:
-    """An epilogue as the kernels take it: arrays of one dtype, null where absent.
+    """An epilogue as the kernels take it: null where absent.
 
     Attributes
     ----------
-    element : str
-        What the arrays hold: the result's type, or what it is computed in.
+    types : PartTypes
+        What the arrays hold: each the result's type, or what it is computed in.
     arguments : tuple
         scale, bias, residual, activation.
     plain : bool
@@ -39,14 +47,16 @@ class Parts:
     """
 
     def __init__(self, device: Device | None, epilogue: Epilogue, dtype: np.dtype) -> None:
-        given = (epilogue.scale, epilogue.bias, epilogue.residual)
-        activation = ACTIVATIONS[epilogue.activation]
-        self.plain = epilogue.activation is None and all(part is None for part in given)
-        same = all(part is None or part.dtype == dtype for part in given)
-        part_dtype = dtype if same else computed_in(dtype)
-        self.element = ELEMENTS[part_dtype.name]
-        arrays = (None if part is None else simple(device, part, part_dtype) for part in given)
-        self.arguments = (*arrays, activation)
+        scale, bias, residual = epilogue.scale, epilogue.bias, epilogue.residual
+        self.plain = epilogue.activation is None and scale is bias is residual is None
+        of_channels, of_results = _common(dtype, scale, bias), _common(dtype, residual)
+        self.types = PartTypes(_element(of_channels), _element(of_results))
+        self.arguments = (
+            None if scale is None else simple(device, scale, of_channels),
+            None if bias is None else simple(device, bias, of_channels),
+            None if residual is None else simple(device, residual, of_results),
+            ACTIVATIONS[epilogue.activation],
+        )
 
     def in_steps(
         self, source: Any, result: Any, step: int
@@ -60,3 +70,16 @@ class Parts:
             images = slice(first, first + step)
             some = residual if residual is None else residual[images]
             yield source[images], result[images], (scale, bias, some, activation)
+
+
+def _common(dtype: np.dtype, *parts: Any) -> np.dtype:
+    """Return the result's dtype where all parts have it, else what that is computed in."""
+    for part in parts:
+        if part is not None and part.dtype != dtype:
+            return computed_in(dtype)
+    return dtype
+
+
+@functools.cache  # a dtype's name takes microseconds
+def _element(dtype: np.dtype) -> str:
+    return ELEMENTS[dtype.name]

@@ -148,10 +148,10 @@ _DIVISION = "64-bit division is a subroutine, and registers are saved around its
 def _shipped() -> list[Specialisation]:
     found = []
     for element in ("f32", "f64", "f16", "bf16", "i8", "i32", "i64", "u8", "u32", "u64"):
-        parts = {"ELEMENT": element, "PART": element}
+        parts = {"ELEMENT": element, "PART": element, "RESIDUAL": element}
         found.append(Specialisation("map_plain", parts, spills=_DIVISION))
         found.append(Specialisation("gradient_plain", {"ELEMENT": element}))
-    wide = {"ELEMENT": "u8", "PART": "u8", "WIDE": 1}
+    wide = {"ELEMENT": "u8", "PART": "u8", "RESIDUAL": "u8", "WIDE": 1}
     found.append(Specialisation("map_plain", wide, spills=_DIVISION))
     for rank in (2, 3):
         for name, element in (
@@ -167,6 +167,7 @@ def _shipped() -> list[Specialisation]:
                         **tile.constants(MAP_CUTS[name].segment, segments),
                         "ELEMENT": element,
                         "PART": element,
+                        "RESIDUAL": element,
                         "RANK": rank,
                     }
                     found.append(Specialisation(name, constants, {**product, "LDGSTS": 4}))
@@ -183,7 +184,7 @@ def _shipped() -> list[Specialisation]:
                 constants = {**tile.constants(size), "ELEMENT": element, "RANK": rank}
                 found.append(Specialisation(name, constants, {**product, "LDGSTS": 4}))
     for element, vector in (("f32", 4), ("f16", 8), ("bf16", 8)):
-        parts = {"ELEMENT": element, "PART": element}
+        parts = {"ELEMENT": element, "PART": element, "RESIDUAL": element}
         constants = {"ELEMENT": element, "VECTOR": vector, "TAPS": 9 if vector == 4 else 3}
         found.append(Specialisation("gradient_depthwise", constants, {"LDG.E.128": 2}))
         found.append(Specialisation("lay_out", {"ELEMENT": element, "ROUND": 0}))
@@ -194,14 +195,10 @@ def _shipped() -> list[Specialisation]:
             constants = {"VECTOR": vector, "COLUMNS": columns, "WINDOW": window, "ADVANCE": 1}
             found.append(Specialisation("depthwise", {**parts, **constants}, wide))
         for advance, plain in ((1, 0), (1, 1), (2, 1)):
-            constants = {
-                "VECTOR": vector,
-                "COLUMNS": columns,
-                "BLOCKS": 2 if element == "f16" else 3,
-            }
+            constants = {"VECTOR": 4, "COLUMNS": 4, "BLOCKS": 4 if element == "bf16" else 3}
+            constants |= {"COPIES": 5, "STAGES": 4, "PLAIN": plain}
             constants |= {"TAPS_Y": 3, "TAPS_X": 3, "ADVANCE_Y": advance, "ADVANCE_X": advance}
-            constants |= {"PLAIN": plain}
-            found.append(Specialisation("depthwise_strip", {**parts, **constants}, wide))
+            found.append(Specialisation("depthwise_strip", {**parts, **constants}, {"LDGSTS": 5}))
         for aligned in (0, 1):
             claimed = {"STG.E.128": 1} if aligned else {}
             for transposed, common, taps, plain in ((1, 1, 2, 1), (1, 0, 2, 0), (0, 1, 3, 1)):
@@ -211,6 +208,8 @@ def _shipped() -> list[Specialisation]:
                     "TRANSPOSED": transposed,
                     "ALIGNED": aligned,
                     "COMMON": common,
+                    "FRESH": 1,
+                    "VECTORS": 2 if element == "f32" else 1,
                     "TAPS_X": taps,
                     "TAPS_Y": taps,
                 }
