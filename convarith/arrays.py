@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def numeric(name: str, value: Any, first: Any = None) -> np.ndarray:
             check_together(name, value, first)
         return value
     array = _array(name, value)
-    if not _is_numpys(array.dtype) and array.dtype.name != "bfloat16":
+    if not _is_known(array.dtype):
         raise TypeError(
             f"{name}: expected integers, floats or complex numbers, got dtype {array.dtype}"
         )
@@ -71,6 +72,11 @@ def _is_numpys(dtype: np.dtype) -> bool:
     return dtype.num < 256 and dtype.kind in "iufc"
 
 
+@functools.cache  # a dtype's name takes microseconds
+def _is_known(dtype: np.dtype) -> bool:
+    return _is_numpys(dtype) or dtype.name == "bfloat16"
+
+
 def result_type(**arrays: np.ndarray) -> np.dtype:
     """Return the dtype that the named arrays promote to, as NumPy does it."""
     try:
@@ -82,6 +88,7 @@ def result_type(**arrays: np.ndarray) -> np.dtype:
         ) from None
 
 
+@functools.cache  # a dtype's name takes microseconds
 def computed_in(dtype: np.dtype) -> np.dtype:
     """Return what sums of `dtype` are computed in: float32 for the half types, else itself."""
     return np.dtype(np.float32) if dtype.name in ("float16", "bfloat16") else dtype

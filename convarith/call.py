@@ -88,10 +88,10 @@ class Call:
         value = numeric(name, value, source)
         if value.shape != shape:
             raise ValueError(f"{name}: expected shape {shape}, got {value.shape}")
-        if not np.can_cast(value.dtype, computed_in(self.dtype), "safe"):
+        computed = computed_in(self.dtype)
+        if value.dtype != computed and not np.can_cast(value.dtype, computed, "safe"):
             raise TypeError(
-                f"{name}: expected a dtype that casts safely to {computed_in(self.dtype)}, "
-                f"got {value.dtype}"
+                f"{name}: expected a dtype that casts safely to {computed}, got {value.dtype}"
             )
         return value
 

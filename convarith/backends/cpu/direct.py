@@ -233,7 +233,7 @@ class DirectPlan:
     def _columns(self, part: np.ndarray) -> np.ndarray:
         """Return a scale or bias once for each merged result, and whole vectors at the end."""
         members = self.widest // self.columns if self.groups == 1 else 1
-        tiled = np.tile(part, members)
+        tiled = part if members == 1 else np.tile(part, members)
         result = np.zeros(len(tiled) + self.lanes, self.element.dtype)
         for first in (0, self.lanes // 2) if self.halved else (0,):
             result[first : first + len(tiled)] = tiled
