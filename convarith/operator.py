@@ -40,6 +40,15 @@ class ConvOperator:
         As `ConvGeometry` takes them.
     backend, algorithm, precision
         As in `conv`.
+    dtype : dtype, optional
+        float16 or bfloat16, for a float32 kernel: of results, to which operands are rounded, and
+        the kernel too where the backend multiplies in it. The kernel's structure is found before,
+        so one that is rows times columns, as for bilinear upsampling, is computed as such.
+    compact : bool
+        Whether to take less memory on the CPU, and more time for it: a large kernel of Winograd's
+        is transformed in every call in place of being kept transformed, and a kernel in read-only
+        memory of NumPy's, laid out as the copy would be, is not copied. No bit of a result
+        depends on it.
 
     Notes
     -----
@@ -78,6 +87,8 @@ class ConvOperator:
         groups: int = 1,
         algorithm: str | None = None,
         precision: str = "float32",
+        compact: bool = False,
+        dtype: Any = None,
         backend: str | None = None,
     ) -> None:
         checked, geometry, bare = kernel_geometry(
@@ -90,12 +101,13 @@ class ConvOperator:
             padding=padding,
             dilations=dilations,
         )
-        options = Options(algorithm, precision)
-        core = _Core(checked, geometry, bare, backends.choose(backend, checked), options)
+        options = Options(algorithm, precision, compact)
+        half = None if dtype is None else _half(dtype, checked)
+        core = _Core(checked, geometry, bare, backends.choose(backend, checked), options, half)
         try:  # refuse now what the backend cannot do, here or for the transpose
-            core.prepared("forward", checked.dtype)
+            core.prepared("forward", core.dtype)
         except ValueError:
-            core.prepared("transpose", checked.dtype)
+            core.prepared("transpose", core.dtype)
         self._set(core, "forward")
 
     def _set(self, core: _Core, product: Product) -> None:
@@ -109,7 +121,7 @@ class ConvOperator:
 
     @property
     def kernel(self) -> np.ndarray:
-        """The operator's own copy of the kernel, read-only.
+        """The operator's own copy of the kernel, read-only; with `compact` perhaps the caller's.
 
         CuPy has no read-only arrays: of its kernels it is a copy once more.
         """
@@ -121,8 +133,11 @@ class ConvOperator:
 
     @property
     def dtype(self) -> np.dtype:
-        """The kernel's dtype; a result has what it promotes to with the operand's."""
-        return self._core.kernel.dtype
+        """The half type that was asked for, of all results; else the kernel's.
+
+        Then a result has what it promotes to with the operand's.
+        """
+        return self._core.dtype
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -200,8 +215,8 @@ class ConvOperator:
                 sizes = ", ".join(map(str, size))
                 raise ValueError(f"x: expected shape (n, {sizes}, c), got {x.shape}")
             check_channels("x", x, geometry.in_channels if forward else geometry.out_channels)
-        dtype = x.dtype
-        if dtype != core.kernel.dtype:
+        dtype = core.half or x.dtype
+        if core.half is None and dtype != core.kernel.dtype:
             dtype = result_type(x=x, kernel=core.kernel)
         call = core.call(product, dtype, len(x))
         epilogue = call.epilogue(x, scale, bias, residual, activation)
@@ -319,13 +334,6 @@ class ConvOperator:
             result = call.run(plan, batch, core.kernel, PLAIN, None, packed=packed)
             return result.reshape(len(batch), self.shape[0]).T
 
-    def _with_result(self, dtype: np.dtype, x: np.ndarray) -> np.ndarray:
-        """Return ``W x`` for a batch in `dtype`, a half type that the kernel's is computed for."""
-        core, product = self._core, self._product
-        plan, packed = core.prepared(product, dtype)
-        call = core.call(product, dtype, len(x))
-        return call.run(plan, x, core.kernel, PLAIN, None, packed=packed)
-
     def norm(self, *, rtol: float = 1e-6) -> float:
         """Return the spectral norm, the largest singular value, of the map as it is.
 
@@ -356,12 +364,14 @@ class _Core:
     bare: bool
     backend: str
     options: Options
+    half: np.dtype | None = None
 
     def __post_init__(self) -> None:
         require_bytes("kernel", self.kernel.size * self.kernel.itemsize, beside=self.kernel)
         native = self.kernel.dtype.newbyteorder("=")
         with on_device_of(self.kernel):
-            self.kernel = namespace(self.kernel).array(self.kernel, native, order="C")
+            if not (self.options.compact and _is_fixed(self.kernel, native)):
+                self.kernel = namespace(self.kernel).array(self.kernel, native, order="C")
             if is_cupy(self.kernel):
                 self._copied = _stream(self.kernel).record()
             else:
@@ -372,6 +382,11 @@ class _Core:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Core, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """What is computed for operands of it, where nothing else is asked for."""
+        return self.kernel.dtype if self.half is None else self.half
 
     def prepared(self, product: Product, dtype: np.dtype) -> tuple[Plan, Any]:
         """Return the plan for results of `dtype` and the kernel packed by it, once each."""
@@ -403,6 +418,34 @@ class _Core:
                 self._calls.clear()
             found = self._calls[key] = Call(product, self.geometry, dtype, (batch,), self.bare)
         return found
+
+
+def _is_fixed(kernel: Any, native: np.dtype) -> bool:
+    """Whether a kernel is as a copy of it would be: of that dtype, in order, and read-only.
+
+    The memory must be NumPy's own and read-only itself: of that of others, as what comes by way
+    of DLPack, nobody knows.
+    """
+    if is_cupy(kernel) or kernel.dtype != native:
+        return False
+    root = kernel
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    ours = root.base is None and not root.flags.writeable
+    return ours and kernel.flags.c_contiguous and kernel.flags.aligned
+
+
+def _half(dtype: Any, kernel: Any) -> np.dtype:
+    """Return a half type that results are asked for in."""
+    try:
+        half = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype: expected float16 or bfloat16, got {dtype!r}") from None
+    if half.name not in ("float16", "bfloat16"):
+        raise TypeError(f"dtype: expected float16 or bfloat16, got {half}")
+    if kernel.dtype != np.float32:
+        raise TypeError(f"dtype: {half} expects a float32 kernel, got one of {kernel.dtype}")
+    return half
 
 
 def _stream(array: Any) -> Any:

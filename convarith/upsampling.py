@@ -82,9 +82,11 @@ def upsample_bilinear(
     if x.dtype != computed:
         require_bytes(f"x as {computed}", x.size * computed.itemsize, beside=x)
     device = x.device.id if is_cupy(x) else None
-    operator = _operator(image.shape[1:3], f, channels, computed, backend, device)
-    if half and border == "zero":  # what is computed in float32 need not lie in memory as such
-        result = operator._with_result(dtype, image)
+    # What is computed in float32 need not lie in memory as such, but to be divided.
+    given = dtype if half and border == "zero" else computed
+    operator = _operator(image.shape[1:3], f, channels, given, backend, device)
+    if given != computed:
+        result = operator(image)
         return result[0, ..., 0] if bare else result
     result = operator(image.astype(computed, copy=False))
     if border == "edge":
@@ -113,7 +115,8 @@ def _operator(
     """Return the transposed convolution of each channel by itself, as planned for the last few."""
     kernel = triangle(2 * factor - factor % 2)
     xp = _library(device)
-    weights = xp.asarray(np.multiply.outer(kernel, kernel).astype(dtype))
+    computed = computed_in(dtype)
+    weights = xp.asarray(np.multiply.outer(kernel, kernel).astype(computed))
     geometry = ConvGeometry.of_transpose(size, weights.shape, strides=factor, padding=factor // 2)
     return ConvOperator(
         xp.broadcast_to(weights[..., None, None], (*weights.shape, 1, channels)),
@@ -121,6 +124,7 @@ def _operator(
         strides=factor,
         padding=factor // 2,
         groups=channels,
+        dtype=None if dtype == computed else dtype,
         backend=backend,
     ).T
 

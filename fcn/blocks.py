@@ -1,4 +1,4 @@
-"""What inference does besides convolutions, in blocks that a core's cache holds: NumPy, CuPy."""
+"""What inference does besides convolutions, in blocks that a core's cache holds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from convarith import ConvGeometry, get_num_threads
 
+from . import gpu
 from .layers import Array, namespace
 
 #: Pixels of a block of the softmax: some 100 KiB of 20 classes.
@@ -40,12 +41,8 @@ def softmax(x: Array, out: Array) -> Array:
     >>> softmax(x, out=x).ravel()
     array([0.25, 0.25, 0.25, 0.25], dtype=float32)
     """
-    xp = namespace(x)
-    if xp is not np:
-        xp.subtract(x, x.max(axis=-1, keepdims=True), out=out)
-        xp.exp(out, out=out)
-        out /= out.sum(axis=-1, keepdims=True)
-        return out
+    if namespace(x) is not np:
+        return gpu.softmax(x, out)
     logits, result = (array.reshape(-1, x.shape[-1]) for array in (x, out))
     ones = np.ones(x.shape[-1], np.float32)
 
@@ -68,18 +65,16 @@ def max_pool(x: Array, geometry: ConvGeometry, outside: float, out: Array) -> No
     Parameters
     ----------
     x, out : ndarray
+        Of one dtype.
     geometry : ConvGeometry
         Of the windows over `x`.
     outside : float
         What lies around the picture: ``-inf`` where padding is never the greatest, or 0.
     """
-    rows, columns = (_Windows(axis, outside) for axis in geometry.axes)
-    xp = namespace(x)
-    if xp is not np:
-        tall = xp.empty((*x.shape[:1], rows.count, *x.shape[2:]), x.dtype)
-        rows.greatest(x, tall, 1)
-        columns.greatest(tall, out, 2)
+    if namespace(x) is not np:
+        gpu.max_pool(x, geometry, outside, out)
         return
+    rows, columns = (_Windows(axis, outside) for axis in geometry.axes)
 
     def work(start: int, stop: int) -> None:
         scratch = np.empty(x.shape[2:], x.dtype)
@@ -122,23 +117,23 @@ class _Windows:
 
     def greatest(self, source: Array, out: Array, axis: int) -> None:
         """Write the greatest of each window along an axis to `out`."""
-        xp, lead = namespace(source), (slice(None),) * axis
+        lead = (slice(None),) * axis
         first, *more = self.whole or [None]
         if first is None:
             out[...] = -math.inf
         elif more:
-            xp.maximum(source[(*lead, first)], source[(*lead, more[0])], out=out)
+            np.maximum(source[(*lead, first)], source[(*lead, more[0])], out=out)
         else:
             out[...] = source[(*lead, first)]
         for inputs in more[1:]:
-            xp.maximum(out, source[(*lead, inputs)], out=out)
+            np.maximum(out, source[(*lead, inputs)], out=out)
         for inputs, outputs in self.partly:
             part = out[(*lead, outputs)]
-            xp.maximum(part, source[(*lead, inputs)], out=part)
+            np.maximum(part, source[(*lead, inputs)], out=part)
         if self.outside > -math.inf:
             for end in (slice(0, self.ends[0]), slice(self.ends[1], self.count)):
                 part = out[(*lead, end)]
-                xp.maximum(part, self.outside, out=part)
+                np.maximum(part, self.outside, out=part)
 
 
 def _on_threads(work: Callable[[int, int], None], length: int, entries: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from . import gpu
 from .layers import Array, namespace
 
 #: What a program may compute with.
@@ -40,20 +41,14 @@ def empty(xp: Any, shape: tuple[int, ...], name: str) -> Array:
 def narrowed(x: Array, name: str) -> Array:
     """Return float32 rounded to a dtype, to the nearest and ties to even; itself if it is that.
 
-    bfloat16 is made of the bits: not every version of CuPy converts it.
-
     >>> narrowed(np.array([1.0, 1e-3], np.float32), "float16").dtype
     dtype('float16')
     """
     if x.dtype.name == name:
         return x
-    if name != "bfloat16":
-        return x.astype(name)
-    xp = namespace(x)
-    bits = x.view(xp.uint32)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    rounded = xp.where(xp.isnan(x), (bits >> 16) | 0x40, rounded)  # a carry would make it infinite
-    return rounded.astype(xp.uint16).view(dtype_of(name))
+    if name != "bfloat16" or namespace(x) is np:
+        return x.astype(dtype_of(name))
+    return gpu.narrowed(x).view(dtype_of(name))
 
 
 def widened(x: Array) -> Array:
@@ -64,7 +59,6 @@ def widened(x: Array) -> Array:
     """
     if x.dtype == np.float32:
         return x
-    if x.dtype.name != "bfloat16":
+    if x.dtype.name != "bfloat16" or namespace(x) is np:
         return x.astype(np.float32)
-    xp = namespace(x)
-    return (x.view(xp.uint16).astype(xp.uint32) << 16).view(xp.float32)
+    return gpu.widened(x.view(np.uint16))

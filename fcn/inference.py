@@ -17,7 +17,7 @@ from .layers import Array, Conv, ConvTranspose, Shape, namespace
 from .runs import Settings, planned
 
 #: Plans of so many sizes of the input are kept, or as many as take so many bytes: each has the
-#: kernels packed once more.
+#: kernels once more, and packed.
 SIZES, MOST_BYTES = 16, 2**30
 
 #: Winograd's is no choice: it exists for some convolutions alone, and None takes it for those.
@@ -50,8 +50,9 @@ class Program:
         Plans of how many sizes of the input are kept at most, the last ones: at least one, and
         fewer than that where the kernels are large.
     share : bool
-        Whether the graph gives up its own kernels for those that the plans keep anyway, on the
-        CPU: one copy less in memory, and the graph's kernels are read-only from then on.
+        Whether to take less memory on the CPU, and some more time: the graph's kernels and those
+        that the plans keep are the same, read-only from then on, and large ones of Winograd's
+        are transformed in every call in place of being kept so. No bit of a result changes.
 
     Notes
     -----
@@ -98,7 +99,7 @@ class Program:
         self.steps = steps(graph, self.until)
         self._settings = Settings(self.xp, algorithm, precision, dtype, share)
         self._plans: collections.OrderedDict[tuple[int, int], _Plan] = collections.OrderedDict()
-        self._sizes = max(1, min(sizes, MOST_BYTES // max(1, self._plan_bytes(algorithm))))
+        self._sizes = max(1, min(sizes, MOST_BYTES // max(1, self._plan_bytes())))
         self._lock = threading.Lock()
 
     def __call__(
@@ -129,13 +130,17 @@ class Program:
         with self._lock:
             return self._plan(x.shape).run(x, out, each)
 
-    def _plan_bytes(self, algorithm: str | None) -> int:
-        """Return about what the kernels of a plan take: a copy, and packed, Winograd's fourfold."""
-        total = 0
+    def _plan_bytes(self) -> int:
+        """Return about what the kernels of a plan take, at most.
+
+        That is a copy where none is shared, and packed, Winograd's fourfold.
+        """
+        total, copies = 0, 0 if self._settings.share else 1
         for layer in (step.layer for step in self.steps):
             if isinstance(layer, Conv | ConvTranspose):
                 wide = layer.kernel.shape[:2] == (3, 3) and layer.strides == (1, 1)
-                total += layer.kernel.nbytes * (5 if wide and algorithm != "direct" else 2)
+                packed = 4 if wide and self._settings.algorithm != "direct" else 1
+                total += layer.kernel.nbytes * (copies + packed)
         return total
 
     def _check(self, x: Array) -> None:

@@ -12,7 +12,7 @@ from convarith import ConvGeometry, ConvOperator
 
 from . import blocks
 from .fusion import NO_ZEROS, Step
-from .half import empty, narrowed, widened
+from .half import dtype_of, narrowed, widened
 from .layers import (
     Add,
     Array,
@@ -39,6 +39,11 @@ class Settings(NamedTuple):
     dtype: str
     share: bool
 
+    @property
+    def half(self) -> np.dtype | None:
+        """The half type that is computed with, if any."""
+        return None if self.dtype == "float32" else dtype_of(self.dtype)
+
 
 def planned(step: Step, shapes: dict[str, Shape], settings: Settings) -> Run:
     """Return what computes a step for inputs of these shapes."""
@@ -61,13 +66,18 @@ def planned(step: Step, shapes: dict[str, Shape], settings: Settings) -> Run:
 def _product(step: Step, source: Shape, result: Shape, settings: Settings) -> Run:
     """Return a step that is one product: a convolution, transposed or not, or the identity."""
     layer = step.layer
-    how = {"algorithm": settings.algorithm, "precision": settings.precision}
+    how = {
+        "algorithm": settings.algorithm,
+        "precision": settings.precision,
+        "dtype": settings.half,
+        "compact": settings.share,
+    }
     if isinstance(layer, Conv):
         (top, bottom), (left, right) = step.zeros
         n, h, w, c = source
         padding = layer.geometry((n, h + top + bottom, w + left + right, c)).padding
         operator = ConvOperator(
-            _kernel(layer.kernel, settings),
+            layer.kernel,
             source[1:3],
             strides=layer.strides,
             padding=tuple(
@@ -88,7 +98,7 @@ def _product(step: Step, source: Shape, result: Shape, settings: Settings) -> Ru
             )
         )
         operator = ConvOperator(
-            _kernel(layer.kernel, settings),
+            layer.kernel,
             result[1:3],
             strides=layer.strides,
             padding=padding,
@@ -116,11 +126,7 @@ def _product(step: Step, source: Shape, result: Shape, settings: Settings) -> Ru
 def _identity(shape: Shape, settings: Settings) -> ConvOperator:
     """Return the identity: what scales, shifts, adds and rectifies is the operator's epilogue."""
     ones = settings.xp.ones((1, 1, 1, shape[3]), np.float32)
-    return ConvOperator(_kernel(ones, settings), shape[1:3], groups=shape[3])
-
-
-def _kernel(kernel: Array, settings: Settings) -> Array:
-    return narrowed(kernel, settings.dtype)
+    return ConvOperator(ones, shape[1:3], groups=shape[3], dtype=settings.half)
 
 
 def _sum(shape: Shape, settings: Settings) -> Run:
@@ -144,9 +150,7 @@ def _pooling(step: Step, source: Shape) -> Run:
         outside = 0.0
 
     def run(x: Array, out: Array) -> None:
-        wide = out if out.dtype == np.float32 else empty(namespace(out), out.shape, "float32")
-        blocks.max_pool(widened(x), geometry, outside, wide)
-        _copy(wide, out)
+        blocks.max_pool(x, geometry, outside, out)
 
     return run
 

@@ -403,6 +403,50 @@ def test_frozen_models_share_their_kernels():
     np.testing.assert_array_equal(frozen.compiled()(x), expected)
 
 
+def operators(program):
+    """The operators of each plan, by the kernel that the graph has for them."""
+    found = []
+    for plan in program._plans.values():
+        cells = [cell for run in plan.runs for cell in run.__closure__ or ()]
+        found += [c.cell_contents for c in cells if hasattr(c.cell_contents, "with_kernel")]
+    return [op for op in found if op.geometry.groups == 1]
+
+
+def test_frozen_models_hold_large_kernels_once():
+    """Neither copied for another size, nor transformed by Winograd; and no bit changes."""
+    graph = chain(conv(4, 192), conv(192, 224), ReLU(), conv(224, 192, 1), conv(192, 200))
+    model = Model(graph, classes=[str(c) for c in range(200)], preprocess=Preprocess.tf())
+    xs = [normal(n, *size, 4) for n, size in ((1, (20, 24)), (2, (24, 28)), (1, (20, 24)))]
+    expected = [model.logits(x) for x in xs]
+    given = {name: array.copy() for name, array in graph.arrays().items()}
+    frozen = model.frozen()
+    for x, y in zip(xs, expected, strict=True):
+        np.testing.assert_array_equal(frozen.logits(x), y)
+    kernels = [node.layer.kernel for node in graph.nodes.values() if hasattr(node.layer, "kernel")]
+    ours = operators(frozen.program)
+    assert len(ours) == 2 * len(kernels)
+    for op in ours:
+        assert any(op.kernel is kernel for kernel in kernels)
+    large = [op for op in ours if str(op.plan).startswith("cpu: winograd")]
+    for op in large:
+        if op.geometry.in_channels > 4:
+            assert op._core.prepared("forward", op.dtype)[1].kernel.base is op.kernel
+    for name, array in graph.arrays().items():
+        np.testing.assert_array_equal(array, given[name])
+    gx, gradients = graph.backward(graph.forward(xs[0], train=True)[1], expected[0])
+    assert gx.shape == xs[0].shape and gradients.keys() == graph.parameters().keys()
+
+
+def test_frozen_models_can_be_saved(tmp_path):
+    model = fcn.build("mobilenet_v2", 2, "8s")
+    x = normal(1, 32, 32, 3)
+    expected = model(x)
+    frozen = model.frozen()
+    frozen(x)
+    frozen.save(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(fcn.load(tmp_path / "model.safetensors")(x), expected)
+
+
 def test_steps_can_be_timed():
     program = Program(chain(conv(4, 5), ReLU(), norm(5)))
     seen = []

@@ -12,7 +12,7 @@ import pytest
 import scipy.sparse.linalg
 from hypothesis import given, settings
 
-from convarith import ConvOperator, conv, conv_transpose
+from convarith import ConvOperator, bilinear_kernel, conv, conv_transpose
 from convarith.testing import assert_adjoint, assert_close, kernels_and_inputs
 
 
@@ -63,6 +63,29 @@ def test_pairs(dtype):
     assert op.H is adjoint and op.H.H is op and adjoint.H.H is adjoint
     assert (op.H is op.T) == (dtype is float)
     assert transpose.shape == adjoint.shape == op.shape[::-1]
+
+
+def test_a_compact_operator_copies_no_kernel_that_is_read_only():
+    kernel = np.random.default_rng(0).standard_normal((3, 3, 4, 5)).astype(np.float32)
+    plain, compact = (ConvOperator(kernel, (7, 8), compact=compact) for compact in (False, True))
+    x, y = np.ones((2, 7, 8, 4), np.float32), np.ones((2, 5, 6, 5), np.float32)
+    for op in (compact, ConvOperator(plain.kernel, (7, 8), compact=True), copy.copy(compact)):
+        np.testing.assert_array_equal(op(x), plain(x))
+        np.testing.assert_array_equal(op.T(y), plain.T(y))
+        np.testing.assert_array_equal(op.as_matmul().toarray(), plain.as_matmul().toarray())
+    assert ConvOperator(compact.kernel, (9, 9), compact=True).kernel is compact.kernel
+    view = kernel.view()
+    view.flags.writeable = False  # what it is a view of is not
+    foreign = np.frombuffer(kernel.tobytes(), np.float32).reshape(kernel.shape)
+    swapped = plain.kernel.astype(">f4")
+    swapped.flags.writeable = False
+    for other in (kernel, view, foreign, swapped, plain.kernel[..., ::-1], plain.kernel[:, :, :2]):
+        op = ConvOperator(other, (7, 8), compact=True)
+        assert not np.shares_memory(op.kernel, other) and not op.kernel.flags.writeable
+        np.testing.assert_array_equal(op.kernel, other)
+    assert ConvOperator(plain.kernel, (7, 8)).kernel is not plain.kernel
+    with pytest.raises(TypeError, match="^compact: expected a bool, got 1$"):
+        ConvOperator(kernel, (7, 8), compact=1)
 
 
 def test_transposing_makes_no_cycle():
@@ -274,3 +297,38 @@ def test_cg_and_svds_run_on_it(backend):
     np.testing.assert_allclose(
         np.sort(values), np.sort(np.linalg.svd(W.toarray())[1])[-3:], rtol=1e-8
     )
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_results_in_a_half_type(name):
+    """Those of the kernel rounded to it, and of its structure before that."""
+    half = np.dtype(getattr(pytest.importorskip("ml_dtypes"), name, name))
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(3, 3, 4, 5)).astype(np.float32)
+    op = ConvOperator(kernel, (7, 9), padding="SAME", dtype=half)
+    x = rng.normal(size=(2, 7, 9, 4)).astype(half)
+    y = op(x)
+    assert op.dtype == op.T.dtype == y.dtype == half and op.kernel.dtype == np.float32
+    exact = conv(x.astype(np.float64), kernel.astype(np.float64), padding="SAME")
+    eps = 2.0**-10 if name == "float16" else 2.0**-7
+    size = conv(np.abs(x.astype(np.float64)), np.abs(kernel.astype(np.float64)), padding="SAME")
+    assert (np.abs(y.astype(np.float64) - exact) <= eps * size).all()
+    np.testing.assert_array_equal(op(x.astype(np.float32)), y)  # which is rounded exactly
+    back = op.T(y, bias=np.ones(4, np.float32))
+    assert back.dtype == half and back.shape == x.shape
+    again = pickle.loads(pickle.dumps(op))
+    np.testing.assert_array_equal(again(x).view(np.uint16), y.view(np.uint16))
+    weights = bilinear_kernel(3, 3, 64)
+    up = ConvOperator(weights, (320, 480), strides=32, padding=16, dtype=half).T
+    assert "rows times columns" in str(up.plan)
+
+
+def test_half_types_that_cannot_be_had():
+    kernel = np.ones((3, 3), np.float32)
+    for dtype in ("float32", "int8", np.float64):
+        with pytest.raises(TypeError, match="^dtype: expected float16 or bfloat16, got"):
+            ConvOperator(kernel, (4, 4), dtype=dtype)
+    with pytest.raises(TypeError, match="^dtype: expected float16 or bfloat16, got 'no dtype'"):
+        ConvOperator(kernel, (4, 4), dtype="no dtype")
+    with pytest.raises(TypeError, match="^dtype: float16 expects a float32 kernel, got .* float64"):
+        ConvOperator(kernel.astype(np.float64), (4, 4), dtype="float16")

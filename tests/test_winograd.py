@@ -291,3 +291,52 @@ def test_the_oracle_is_one():
     np.testing.assert_allclose(
         correlate("forward", geometry, x, kernel), expected, rtol=1e-12, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
+@pytest.mark.parametrize("product", ["forward", "transpose"])
+def test_a_compact_plan_keeps_the_taps_and_changes_no_bit(path, product):
+    """Also where panels overlap, squares reach outside, and a batch takes several blocks."""
+    element = FLOATS["float32"]
+    geometry = ConvGeometry((21, 30), 3, padding=1, in_channels=200, out_channels=216)
+    plain = winograd.WinogradPlan(path, element, geometry, product, 4)
+    plan = winograd.WinogradPlan(path, element, geometry, product, 4, compact=True)
+    assert plan.streamed and not plain.streamed
+    x, kernel, out = arrays(geometry, product, 14, element.dtype)
+    bias, residual = np.ones(out.shape[-1], np.float32), out.copy()
+    finish = Finish(bias=bias, residual=residual, activation=1)
+    packed, expected = plan.pack(kernel), out.copy()
+    assert packed.kernel.nbytes == kernel.nbytes
+    assert np.shares_memory(packed.kernel, kernel) or product == "transpose"
+    plain.run(x, plain.pack(kernel), expected, finish)
+    assert np.unique(expected).size > 1000
+    assert len(plan.layout(14, 1).calls) > 2
+    try:
+        for threads in (1, 2, 3, 40):
+            set_num_threads(threads)
+            made = Guarded(np.full_like(out, np.nan), guard=Guarded.WRITE)
+            plan.run(x, packed, made.array, finish)
+            made.assert_untouched(inside=False)
+            np.testing.assert_array_equal(made.array, expected)
+            one = np.full_like(out[:1], np.nan)
+            plan.run(x[3:4], packed, one, finish._replace(residual=residual[3:4]))
+            np.testing.assert_array_equal(one, expected[3:4])
+    finally:
+        set_num_threads(None)
+    kernel[0, 0, 0, 0] = np.nan
+    assert plan.pack(kernel).direct is not None
+
+
+def test_what_a_compact_plan_transforms_in_each_call():
+    """Large kernels, where it is a small part of the work, and no scratch makes up for it."""
+
+    def streamed(size, channels, **more):
+        geometry = ConvGeometry(size, 3, padding=1, in_channels=channels, out_channels=channels)
+        arguments = vector.PATHS["avx512"], FLOATS["float32"], geometry, "forward", 4
+        return winograd.WinogradPlan(*arguments, **more).streamed
+
+    assert streamed((20, 30), 256, compact=True) and streamed((40, 60), 512, compact=True)
+    assert not streamed((40, 60), 512)
+    assert not streamed((40, 60), 128, compact=True), "a small kernel"
+    assert not streamed((10, 15), 512, compact=True), "few squares"
+    assert not streamed((160, 240), 256, compact=True), "many squares, which take more memory"

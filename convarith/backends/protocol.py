@@ -41,10 +41,13 @@ class Options:
 
     algorithm: str | None = None
     precision: str = "float32"
+    compact: bool = False
 
     def __post_init__(self) -> None:
         one_of("algorithm", self.algorithm, ALGORITHMS)
         one_of("precision", self.precision, PRECISIONS)
+        if not isinstance(self.compact, bool):
+            raise TypeError(f"compact: expected a bool, got {self.compact!r}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -41,7 +41,7 @@ def plan(
     element = element_of(dtype)
     if element is None or not _within_reach(geometry):
         return None
-    chosen, why = _chosen(product, geometry, element, options.algorithm)
+    chosen, why = _chosen(product, geometry, element, options)
     inner: Any = chosen or _direct(product, geometry, element)
     if isinstance(inner, DirectPlan) and len(inner.jobs) > MOST_JOBS:
         return None
@@ -73,10 +73,10 @@ def _direct(
 
 
 def _chosen(
-    product: Product, geometry: ConvGeometry, element: Element, algorithm: str | None
+    product: Product, geometry: ConvGeometry, element: Element, options: Options
 ) -> tuple[winograd.WinogradPlan | WinogradGradientPlan | None, str]:
     """Return the plan by Winograd, or None for direct, and why."""
-    arguments = geometry, product, element, path()
+    arguments, algorithm = (geometry, product, element, path()), options.algorithm
     gradient = product == "kernel_gradient"
     possible = winograd.applies(*arguments)
     if algorithm == "winograd" and not possible:
@@ -101,7 +101,8 @@ def _chosen(
         return None, why
     if gradient:
         return WinogradGradientPlan(path(), element, geometry), why
-    return winograd.WinogradPlan(path(), element, geometry, product), why
+    compact = options.compact
+    return winograd.WinogradPlan(path(), element, geometry, product, compact=compact), why
 
 
 def _within_reach(geometry: ConvGeometry) -> bool:

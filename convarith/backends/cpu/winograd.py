@@ -42,7 +42,7 @@ from .phases import Phase
 from .tile import DENSE
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS, Element, Path
-from .winograd_layout import VECTORS, Layout, whole_vectors
+from .winograd_layout import LARGE_KERNEL, STREAMED_BYTES, VECTORS, Layout, whole_vectors
 from .winograd_transforms import TAPS, TRANSFORM
 from .winograd_worker import PACK, PANEL, pack_worker
 
@@ -61,6 +61,8 @@ TRANSFORM_CYCLES = {32: 5, 16: 8}
 TILE_CYCLES = 3
 START_CYCLES = 8000
 LEAST_SQUARES = 4
+#: For fewer squares, to transform a kernel would take about as long as all the rest.
+STREAMED_SQUARES = 24
 #: Bytes of a kernel that a thread's cache keeps, and that are read of the others in a cycle in
 #: which nothing is computed; measured.
 KEPT_BYTES = 2**20
@@ -175,9 +177,12 @@ def _read_cycles(sizes: _Sizes, products: int, element: Element) -> float:
 
 
 class Packed(NamedTuple):
-    """A transformed kernel as ``[job][panel][product][depth][lane]``, or direct's of it."""
+    """A transformed kernel as ``[job][panel][product][depth][lane]``, or what there is of it.
 
-    panels: np.ndarray | None
+    Of a kernel that calls transform, its taps; of one that is not finite, direct's.
+    """
+
+    kernel: np.ndarray | None
     direct: DirectPacked | None = None
 
 
@@ -188,6 +193,9 @@ class WinogradPlan:
     ----------
     m : int, optional
         Of F(m, r); the default is what takes the fewest cycles.
+    compact : bool
+        Whether to keep the taps of a large kernel, which every call transforms, where that takes
+        a small part of its time. No bit of a result depends on it.
     """
 
     def __init__(
@@ -197,6 +205,8 @@ class WinogradPlan:
         geometry: ConvGeometry,
         product: Product,
         m: int | None = None,
+        *,
+        compact: bool = False,
     ) -> None:
         self.path, self.element, self.geometry, self.product = path, element, geometry, product
         self.transposed = product == "transpose"
@@ -212,6 +222,16 @@ class WinogradPlan:
         self.columns = whole_vectors(sizes.result, self.lanes, VECTORS)
         #: Entries of one job's packed kernel, whose panels may overlap.
         self.job_entries = self.algorithm.n**2 * sizes.source * sum(b - a for a, b in self.columns)
+        squares = [math.prod(counts) for counts in self.squares]
+        v_nbytes = sum(squares) * self.algorithm.n**2 * sizes.source * element.dtype.itemsize
+        #: Whether what is kept of the kernel are its taps, which every call transforms.
+        self.streamed = (
+            compact
+            and len(squares) == 1
+            and squares[0] >= STREAMED_SQUARES
+            and v_nbytes <= STREAMED_BYTES
+            and self.job_entries * element.dtype.itemsize > LARGE_KERNEL
+        )
         gain = max(sum(map(abs, row)) for row in self.algorithm.kernel) ** 2
         self.limit = float(np.finfo(element.dtype).max) / max(1.0, float(gain))
         #: The tables for a batch and a number of threads, made once each.
@@ -256,6 +276,8 @@ class WinogradPlan:
             taps = self._taps(kernel.astype(self.element.dtype, copy=False))
             if not (-self.limit < taps.min(initial=0) and taps.max(initial=0) < self.limit):
                 return Packed(None, self.direct.pack(kernel))
+        if self.streamed:
+            return Packed(taps)
         itemsize, (source, result) = self.element.dtype.itemsize, self.channels
         packed = pool.aligned(len(self.jobs) * self.job_entries, self.element.dtype)
         units = len(self.jobs) * len(self.columns)
@@ -302,7 +324,7 @@ class WinogradPlan:
             return
         self.layout(len(source), launch.allowed()).run(
             source=source,
-            packed=packed.panels,
+            packed=packed.kernel,
             out=out,
             scale=finish.scale,
             bias=finish.bias,

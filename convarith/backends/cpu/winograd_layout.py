@@ -10,7 +10,7 @@ import numpy as np
 
 from . import launch, pool
 from .blocks import PIECES_A_THREAD, SMALL_WORK, choose_tile
-from .winograd_transforms import PRODUCTS, SOURCES
+from .winograd_transforms import PRODUCTS, SOURCES, TAPS
 from .winograd_worker import (
     ALL,
     CALL,
@@ -35,6 +35,8 @@ BLOCK_BYTES = 3 * 2**18
 LARGE_BLOCK_BYTES = 2**21
 #: What V of all blocks of a call may take that threads share.
 SHARED_BYTES = 2**22
+#: What V of a block may take where the kernel is transformed for each of them anew.
+STREAMED_BYTES = 2**24
 
 
 class Layout:
@@ -55,6 +57,8 @@ class Layout:
         jobs = self._jobs(plan)
         large = plan.job_entries * itemsize > LARGE_KERNEL
         most = (LARGE_BLOCK_BYTES if large else BLOCK_BYTES) // (n * n * (pixel + panel))
+        if plan.streamed:
+            most = STREAMED_BYTES // (n * n * pixel)
         blocks = -(-min(squares) // max(FEW_SQUARES, most))
         wanted = -(-PIECES_A_THREAD * threads // len(jobs))
         together = large or min(squares) < FEW_SQUARES * wanted // 2
@@ -68,10 +72,12 @@ class Layout:
             plan.path, plan.element, self.block, width, depth, False, vectors, least
         ).rows
         # Products a power of two apart would share few sets of the first-level cache.
-        v_product, m_product = self.block * pixel + 64, self.block * panel + 64
+        v_product, m_product, b_product = (
+            each + 64 for each in (self.block * pixel, self.block * panel, depth * panel)
+        )
         panels = plan.panels(self.rows)
         shared = 0
-        if threads > 1 and together:
+        if plan.streamed or (threads > 1 and together):
             shared = n * n * v_product
             span = max(1, min(len(jobs) * blocks, SHARED_BYTES // shared))
             self.shared = span * shared
@@ -84,7 +90,8 @@ class Layout:
                     self._add(threads, part, first, count, pieces)
         else:
             self._add(threads, ALL, 0, len(jobs) * blocks, 1)
-        each = scratch_nbytes(n * n, pixel, panel, 0 if shared else v_product, m_product)
+        own = n * n * b_product if plan.streamed else 0 if shared else n * n * v_product
+        each = scratch_nbytes(n * n, pixel, panel, n * n * m_product, own)
         threads = max(threads for threads, _ in self.calls)
         self.scratch_nbytes = each * threads + self.shared
         sizes = [axis.output if plan.transposed else axis.size for axis in plan.axes]
@@ -104,6 +111,10 @@ class Layout:
             vector=plan.path.nbytes,
             depth=depth,
             rows=self.rows,
+            r=plan.algorithm.r,
+            tap=pixel * width,
+            b_product=b_product,
+            of_taps=plan.transform(TAPS) if plan.streamed else 0,
             of_sources=plan.transform(SOURCES),
             of_products=plan.transform(PRODUCTS),
             jobs=jobs,

@@ -10,6 +10,9 @@ squares, or the kernel is so large that it should be read once rather than once 
 share the work of some blocks, and V: in the first one a piece is some squares of a block, in the
 second one a panel of it.
 
+A kernel may also be given as its taps, which take less memory: who takes a panel in a second call
+then transforms it first.
+
 A window that leaves the source is copied with zeros around it first, and results of which some
 lie outside are staged. The last panel may overlap the one before: what both write is the same.
 """
@@ -59,6 +62,9 @@ CALL = np.dtype(
         ("source_strides", _int, 3),
         ("result_strides", _int, 3),
         ("result_step", _int, 2),
+        # Where the kernel is its r x r taps, else 0: the address of their transform, the bytes of
+        # a tap, and from one product of a panel to the next.
+        *((name, _int) for name in ("of_taps", "r", "tap", "b_product")),
         *((name, _int) for name in ("batch", "m", "n", "itemsize", "vector", "depth", "rows")),
         *((name, _int) for name in ("of_sources", "of_products")),  # addresses of the transforms
         *((name, _int) for name in ("jobs", "job_count", "panels", "panel_count")),
@@ -80,10 +86,13 @@ _TILE, _SEGMENT, _TRANSFORM = TILE.itemsize, SEGMENT.itemsize, TRANSFORM.itemsiz
 _HEAD = -(-(_TILE + _SEGMENT + _TRANSFORM) // 64) * 64
 
 
-def scratch_nbytes(products: int, pixel: int, panel: int, v_product: int, m_product: int) -> int:
-    """Return the scratch of one thread: records, a window, two squares of results, M, V."""
+def scratch_nbytes(products: int, pixel: int, panel: int, *more: int) -> int:
+    """Return the scratch of one thread: records, a window, two squares of results, and more.
+
+    More are M, and V or what a panel of taps is transformed to.
+    """
     window = -(-products * pixel // 64) * 64
-    return _HEAD + window + products * (2 * panel + m_product + v_product)
+    return _HEAD + window + products * 2 * panel + sum(more)
 
 
 @functools.cache
@@ -119,7 +128,7 @@ def _transform_sources(call, job, first, stop, v, transform, transform_address, 
 
 
 @njit
-def _multiply(call, b, panel, squares, v, products, tile, tile_address):
+def _multiply(call, b, b_product, panel, squares, v, products, tile, tile_address):
     """Multiply V by a panel of the kernel."""
     tile.a_row = call.source_strides[2]
     tile.b_step = panel.nbytes
@@ -133,9 +142,24 @@ def _multiply(call, b, panel, squares, v, products, tile, tile_address):
             tile.c = products + at * tile.c_row
             run_tile(panel.kernel, tile_address)
             square += call.rows
-        b += call.depth * panel.nbytes
+        b += b_product
         v += call.v_product
         products += call.m_product
+
+
+@njit
+def _transform_taps(call, panel, taps, b, b_product, transform, transform_address):
+    """Transform the taps of a panel to products of the kernel."""
+    transform.pixel = call.tap
+    transform.row = call.r * call.tap
+    transform.product = b_product
+    transform.last = panel.nbytes - call.vector
+    transform.window = taps
+    transform.products = b
+    for _ in range(call.depth):
+        run_tile(call.of_taps, transform_address)
+        transform.window += call.tap // call.depth
+        transform.products += panel.nbytes
 
 
 @njit
@@ -233,12 +257,16 @@ def winograd(call_address, thread):
             continue
         panel_stop = call.panel_count if call.part == ALL else piece + 1
         for p in range(piece, panel_stop):
-            b = call.packed + job.packed + panels[p].b_offset
-            _multiply(call, b, panels[p], squares, v, products, tile, scratch)
+            panel = panels[p]
+            b, b_product = call.packed + job.packed + panel.b_offset, call.depth * panel.nbytes
+            if call.of_taps:
+                taps, b, b_product = call.packed + panel.c_offset, own, call.b_product
+                _transform_taps(call, panel, taps, b, b_product, transform, transform_address)
+            _multiply(call, b, b_product, panel, squares, v, products, tile, scratch)
             _transform_products(
                 call,
                 job,
-                panels[p],
+                panel,
                 first,
                 first + squares,
                 products,
@@ -254,19 +282,13 @@ def pack(call_address, thread):
     panels = carray(pointer(call.panels), call.panel_count, PANEL)
     transform_address = call.scratch + thread * call.scratch_nbytes
     transform = carray(pointer(transform_address), 1, TRANSFORM)[0]
-    transform.pixel = call.tap
-    transform.row = call.r * call.tap
     while True:
         unit = take_next(call.counter)
         if unit >= call.units:
             return
         job, p = divmod(unit, call.panel_count)
         panel = panels[p]
-        transform.product = call.depth * panel.nbytes
-        transform.last = panel.nbytes - call.vector
-        transform.window = call.taps + job * call.r * transform.row + panel.c_offset
-        transform.products = call.packed + job * call.job_nbytes + panel.b_offset
-        for _ in range(call.depth):
-            run_tile(call.of_taps, transform_address)
-            transform.window += call.tap // call.depth
-            transform.products += panel.nbytes
+        taps = call.taps + job * call.r * call.r * call.tap + panel.c_offset
+        b = call.packed + job * call.job_nbytes + panel.b_offset
+        b_product = call.depth * panel.nbytes
+        _transform_taps(call, panel, taps, b, b_product, transform, transform_address)

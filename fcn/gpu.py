@@ -1,0 +1,211 @@
+"""What inference does besides convolutions, on a GPU: one pass over memory each.
+
+CuPy's own operations take several passes, each with its kernels, and know no bfloat16.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import math
+from typing import Any
+
+import numpy as np
+
+from convarith import ConvGeometry
+
+from .layers import Array
+
+#: Indices are 32 bits wide up to so many entries: dividing them is most of such a kernel's work.
+MOST = 2**31 - 1
+THREADS = 256
+#: Pixels of a block of the softmax, and the channels whose logits its shared memory holds.
+PIXELS, MOST_CHANNELS = 128, 95
+
+#: source (n, height, width, chunks), out (n, rows, columns, chunks); a chunk is LANES channels.
+#: float32 is held as it is; of the half types the bits, and a maximum keeps them.
+_MAX_POOL = r"""
+#if HALF
+typedef unsigned short T;
+#else
+typedef float T;
+#endif
+struct alignas(LANES * sizeof(T)) Chunk {
+  T of[LANES];
+};
+__device__ float wide(float x) { return x; }
+__device__ float wide(unsigned short x) {
+#if HALF == 16
+  float r;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(x));
+  return r;
+#else
+  return __uint_as_float((unsigned)x << 16);
+#endif
+}
+extern "C" __global__ void __launch_bounds__(THREADS)
+max_pool(const Chunk* __restrict__ source, Chunk* __restrict__ out, T outside, INDEX height,
+         INDEX width, INDEX chunks, INDEX rows, INDEX columns, int kh, int kw, int sy, int sx,
+         int py, int px, INDEX count) {
+  INDEX at = blockIdx.x * (INDEX)THREADS + threadIdx.x;
+  if (at >= count) return;
+  Chunk greatest;
+  float most[LANES];
+  const INDEX to = at, chunk = at % chunks;
+  at /= chunks;
+  const INDEX column = at % columns;
+  at /= columns;
+  const INDEX top = at % rows * sy - py, left = column * sx - px;
+  const Chunk* image = source + at / rows * height * width * chunks + chunk;
+  for (int ky = 0; ky < kh; ++ky)
+    for (int kx = 0; kx < kw; ++kx) {
+      const INDEX y = top + ky, x = left + kx;
+      Chunk here;
+      if (0 <= y && y < height && 0 <= x && x < width) {
+        here = image[(y * width + x) * chunks];
+      } else {
+#pragma unroll
+        for (int i = 0; i < LANES; ++i) here.of[i] = outside;
+      }
+#pragma unroll
+      for (int i = 0; i < LANES; ++i) {
+        const float value = wide(here.of[i]);
+        if (ky + kx == 0 || value > most[i] || value != value)
+          greatest.of[i] = here.of[i], most[i] = value;
+      }
+    }
+  out[to] = greatest;
+}
+"""
+
+_NARROW = """
+    const unsigned bits = __float_as_uint(x);
+    out = x == x ? (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 : bits >> 16 | 0x40
+"""
+
+#: logits, out (pixels, channels); a block's logits lie in shared memory, pixels an odd pitch apart.
+_SOFTMAX = """
+extern "C" __global__ void __launch_bounds__(%(pixels)d)
+softmax(const float* logits, float* out, int channels, int pitch, long long pixels) {
+  extern __shared__ float tile[];
+  const long long first = blockIdx.x * (long long)%(pixels)d;
+  const int count = (int)min((long long)%(pixels)d, pixels - first);
+  logits += first * channels;
+  out += first * channels;
+  for (int i = threadIdx.x; i < count * channels; i += %(pixels)d)
+    tile[i / channels * pitch + i %% channels] = logits[i];
+  __syncthreads();
+  if (threadIdx.x < count) {
+    float* mine = tile + threadIdx.x * pitch;
+    float most = mine[0], sum = 0;
+    for (int c = 1; c < channels; ++c)
+      if (mine[c] > most || mine[c] != mine[c]) most = mine[c];
+    for (int c = 0; c < channels; ++c) sum += mine[c] = expf(mine[c] - most);
+    for (int c = 0; c < channels; ++c) mine[c] /= sum;
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < count * channels; i += %(pixels)d)
+    out[i] = tile[i / channels * pitch + i %% channels];
+}
+"""
+
+
+def max_pool(x: Array, geometry: ConvGeometry, outside: float, out: Array) -> None:
+    """Write the greatest entry of each window to `out`, as `fcn.blocks.max_pool` does.
+
+    Parameters
+    ----------
+    x, out : cupy.ndarray
+        Of one dtype: float32, float16 or bfloat16.
+    geometry : ConvGeometry
+    outside : float
+    """
+    rows, columns = geometry.axes
+    source, target = _contiguous(bits(x)), bits(out)
+    channels, size = x.shape[3], source.itemsize
+    addresses = source.data.ptr | target.data.ptr | channels * size
+    lanes = 16 // size if addresses % 16 == 0 else 1
+    count = out.size // lanes
+    if not count:
+        return
+    index = np.int32 if max(x.size, out.size) + THREADS <= MOST else np.int64
+    sizes = (rows.size, columns.size, channels // lanes, rows.output, columns.output)
+    numbers = (rows.kernel, columns.kernel, rows.stride, columns.stride, rows.low, columns.low)
+    value = np.float32(outside)
+    if size == 2:  # -inf and 0 have no bits but the first
+        value = np.float16(outside).view(np.uint16)
+        if x.dtype.name == "bfloat16":
+            value = np.uint16(np.float32(outside).view(np.uint32) >> 16)
+    arguments = (source, target, value, *map(index, sizes), *map(np.int32, numbers), index(count))
+    kernel = _max_pool(x.dtype.name, lanes, index)
+    kernel((-(-count // THREADS),), (THREADS,), arguments)
+
+
+def softmax(x: Array, out: Array) -> Array:
+    """Write the probabilities over the channels to `out`, as `fcn.blocks.softmax` does.
+
+    Parameters
+    ----------
+    x, out : cupy.ndarray
+        float32 and of one shape, `out` C-contiguous; they may be the same.
+    """
+    xp, channels = importlib.import_module("cupy"), x.shape[-1]
+    if channels > MOST_CHANNELS:
+        xp.subtract(x, x.max(axis=-1, keepdims=True), out=out)
+        xp.exp(out, out=out)
+        out /= out.sum(axis=-1, keepdims=True)
+        return out
+    pixels = math.prod(x.shape[:-1])
+    if pixels:
+        pitch = channels | 1  # the threads of a warp meet different banks
+        grid = (-(-pixels // PIXELS),)
+        x = _contiguous(x)
+        arguments = (x, out, np.int32(channels), np.int32(pitch), np.int64(pixels))
+        _kernels().softmax(grid, (PIXELS,), arguments, shared_mem=4 * PIXELS * pitch)
+    return out
+
+
+def narrowed(x: Array) -> Array:
+    """Return the bits of float32 rounded to bfloat16, to the nearest and ties to even."""
+    return _kernels().narrow(x)
+
+
+def widened(x: Array) -> Array:
+    """Return float32 of the bits of bfloat16."""
+    return _kernels().widen(x)
+
+
+def bits(array: Array) -> Array:
+    """Return the half types as their bits, what else there is as it is."""
+    return array.view(np.uint16) if array.itemsize == 2 else array
+
+
+def _contiguous(array: Array) -> Array:
+    return importlib.import_module("cupy").ascontiguousarray(array)
+
+
+@functools.cache
+def _max_pool(name: str, lanes: int, index: type) -> Any:
+    """Return the kernel for a dtype, so many channels a thread and indices of a type."""
+    half = {"float32": 0, "float16": 16, "bfloat16": 1}[name]
+    width = "int" if index is np.int32 else "long long"
+    constants = {"HALF": half, "LANES": lanes, "THREADS": THREADS, "INDEX": width}
+    defined = "".join(f"#define {key} {value}\n" for key, value in constants.items())
+    return importlib.import_module("cupy").RawKernel(defined + _MAX_POOL, "max_pool")
+
+
+class _Kernels:
+    """The other kernels; CuPy compiles each when it is first launched."""
+
+    def __init__(self) -> None:
+        cupy = importlib.import_module("cupy")
+        self.narrow = cupy.ElementwiseKernel("float32 x", "uint16 out", _NARROW, "fcn_narrow")
+        self.widen = cupy.ElementwiseKernel(
+            "uint16 x", "float32 out", "out = __uint_as_float((unsigned)x << 16)", "fcn_widen"
+        )
+        self.softmax = cupy.RawKernel(_SOFTMAX % {"pixels": PIXELS}, "softmax")
+
+
+@functools.cache
+def _kernels() -> Any:
+    return _Kernels()
