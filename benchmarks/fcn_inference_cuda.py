@@ -20,7 +20,7 @@ import fcn
 PRECISIONS: dict[str, tuple[dict[str, str], str, float]] = {
     "float32": ({}, "float32", 1e-4),
     "tf32": ({"precision": "tf32"}, "float32", 2e-2),
-    "bfloat16": ({"dtype": "bfloat16"}, "bfloat16", 0.2),
+    "bfloat16": ({"dtype": "bfloat16"}, "bfloat16", 0.4),
 }
 Run = Callable[[], Any]
 

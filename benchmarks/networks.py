@@ -232,7 +232,11 @@ class TorchWalk(Walk):
         if (top, left) != (bottom, right):
             raise ValueError("expected even crops")
         weight, bias = self._weights(layer)
-        return self.F.conv_transpose2d(x, weight, bias, layer.strides, (top, left))
+        cudnn = self.torch.backends.cudnn
+        # cuDNN's search among its algorithms takes half a minute for a kernel of 64 x 64.
+        search = cudnn.benchmark and max(layer.kernel.shape[:2]) < 64
+        with cudnn.flags(enabled=True, benchmark=search, allow_tf32=cudnn.allow_tf32):
+            return self.F.conv_transpose2d(x, weight, bias, layer.strides, (top, left))
 
     def _weights(self, layer: Any) -> tuple[Any, Any]:
         bias = None if layer.bias is None else self.tensors[id(layer.bias)]

@@ -67,7 +67,10 @@ def cuda_part(result: dict[str, Any], stem: str) -> str:
     """Return the tables of a GPU's cases, one a group, below their plot."""
     parts = [f"![The best peer's time over ours, by case](docs/{stem}.png)"]
     parts.append(gpu_tables.means(result))
-    parts.append("Below: ours in ms · the best peer's time over ours · our % of the roofline.")
+    parts.append(
+        "Below: ours in ms · the best peer's time over ours · our % of the roofline (and of a copy "
+        "of as many bytes, timed beside)."
+    )
     for title, table in gpu_tables.brief(result):
         parts += [f"**{title}**", table]
     return "\n\n".join(part for part in parts if part)

@@ -11,7 +11,7 @@ import cupy
 from products import OURS
 
 import convarith
-from gpu import arrays, first_line
+from gpu import arrays, first_line, limits
 from gpu.clocks import Candidate, Clock, cupy_clock, interleaved
 from gpu.peers import in_turn, loaded_torch
 from gpu.trials import Trial
@@ -59,7 +59,9 @@ def measured(trial: Trial, wanted: list[str] | None, options: Any) -> dict[str, 
             record[name] = {"error": 0.0}
             candidates[name] = Candidate(in_turn(runs), clock)
     prepared_in = time.perf_counter() - begin
-    timings = interleaved(candidates, options.seconds)
+    copying = limits.copying(nbytes, len(operands))
+    timings = interleaved(candidates | copying, options.seconds)
+    copied = limits.quicker(timings, copying)
     return {
         "group": case.group,
         "name": case.name,
@@ -71,6 +73,7 @@ def measured(trial: Trial, wanted: list[str] | None, options: Any) -> dict[str, 
         "flops": x.size,
         "bytes": nbytes,
         "copies": len(operands),
+        "copy": copied,
         "checked": "all labels, against CuPy's",
         "prepare_seconds": prepared_in,
         "candidates": {name: {**timings.get(name, {}), **more} for name, more in record.items()},

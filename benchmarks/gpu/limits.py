@@ -12,7 +12,7 @@ from hardware import machine as host
 
 from gpu import arrays
 from gpu.clocks import Candidate, Clock, cupy_clock, pace
-from gpu.peers import loaded_torch
+from gpu.peers import in_turn, loaded_torch
 from gpu.trials import DTYPES, PRECISIONS
 
 #: What a copy reads, and writes.
@@ -69,6 +69,27 @@ def copy_gbytes() -> float:
     target = cupy.empty_like(source)
     time = least(partial(cupy.copyto, target, source), cupy_clock())
     return 2 * COPY_BYTES / time / 1e6
+
+
+def copying(nbytes: int, sets: int) -> dict[str, Candidate]:
+    """Return ways to copy as much as reads and writes `nbytes`, so many arrays in turn.
+
+    The driver's way and a kernel's: neither is always the quicker.
+    """
+    length = max(1, nbytes // 2 // 8)
+    pairs = [(cupy.zeros(length), cupy.zeros(length)) for _ in range(sets)]
+    ways = {
+        "copy": [partial(cupy.copyto, target, source) for source, target in pairs],
+        "copy by a kernel": [
+            partial(cupy.multiply, source, 1.0, out=target) for source, target in pairs
+        ],
+    }
+    return {name: Candidate(in_turn(runs), cupy_clock()) for name, runs in ways.items()}
+
+
+def quicker(timings: dict[str, dict[str, Any]], ways: dict[str, Candidate]) -> dict[str, Any]:
+    """Take the ways to copy out of the timings, and return the quicker one's."""
+    return min((timings.pop(name) for name in ways), key=lambda timing: timing["median"])
 
 
 def peaks() -> list[tuple[str, float]]:

@@ -9,7 +9,7 @@ from peers import Cannot
 from problem import Problem, ours
 from products import OURS
 
-from gpu import arrays, first_line
+from gpu import arrays, first_line, limits
 from gpu.clocks import Candidate, cupy_clock, interleaved
 from gpu.peers import PEERS, in_turn, prepare
 from gpu.trials import Trial
@@ -63,7 +63,10 @@ def measured(trial: Trial, wanted: list[str] | None, options: Any) -> dict[str, 
             record[name] = {"spelling": prepared.spelling, "error": error}
             candidates[name] = prepared.candidate
     prepared_in = time.perf_counter() - begin
-    timings = interleaved(candidates, options.seconds)
+    alike = trial.memory_bound and len(copies) > 0
+    copying = limits.copying(problem.nbytes, 1 + len(copies)) if alike else {}
+    timings = interleaved(candidates | copying, options.seconds)
+    copied = {"copy": limits.quicker(timings, copying)} if copying else {}
     case = trial.case
     return {
         "group": case.group,
@@ -76,6 +79,7 @@ def measured(trial: Trial, wanted: list[str] | None, options: Any) -> dict[str, 
         "flops": problem.flops,
         "bytes": problem.nbytes,
         "copies": 1 + len(copies),
+        **copied,
         "checked": f"all entries, against {checked_by}",
         "prepare_seconds": prepared_in,
         "candidates": {name: {**timings.get(name, {}), **more} for name, more in record.items()},

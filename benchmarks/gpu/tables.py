@@ -44,14 +44,17 @@ def of_roofline(case: dict[str, Any], limits: dict[str, Any]) -> str:
     return f"{100 * least / ours['median']:.0f}" if least else "–"
 
 
-def of_copy(case: dict[str, Any], limits: dict[str, Any]) -> str:
-    """Return ours in percent of the copy bandwidth, for what only moves bytes."""
-    return of_roofline(case, limits) if case["memory_bound"] else ""
+def of_copy(case: dict[str, Any]) -> str:
+    """Return what a copy of as many bytes took, in percent of ours: of what only moves bytes."""
+    ours = case["candidates"][OURS]
+    if "copy" not in case or "median" not in ours:
+        return ""
+    return f"{100 * case['copy']['median'] / ours['median']:.0f}"
 
 
 def product_table(cases: list[dict[str, Any]], limits: dict[str, Any]) -> str:
     """Return the table of a group at one precision."""
-    header = ["case", "batch", "ours, ms", "best peer, ms", "ratio", "% of roofline", "% of copy"]
+    header = ["case", "batch", "ours, ms", "best peer, ms", "ratio", "% of roofline", "% of a copy"]
     header += ["error", "peer's error", "enqueueing, µs"]
     rows = []
     for case in cases:
@@ -64,7 +67,7 @@ def product_table(cases: list[dict[str, Any]], limits: dict[str, Any]) -> str:
                 f"{milliseconds(found[1])} ({found[0]})" if found else "–",
                 f"{times:.2f}" if times else "–",
                 of_roofline(case, limits),
-                of_copy(case, limits),
+                of_copy(case),
                 f"{ours['error']:.1e}" if "error" in ours else "–",
                 f"{found[1]['error']:.1e}" if found else "–",
                 number(1e3 * ours["enqueue"]) if "enqueue" in ours else "–",
@@ -74,12 +77,14 @@ def product_table(cases: list[dict[str, Any]], limits: dict[str, Any]) -> str:
 
 
 def brief_cell(case: dict[str, Any], limits: dict[str, Any]) -> str:
-    """Return ours in ms, the ratio and % of the roofline; or that ours has no time."""
+    """Return ours in ms, the ratio, % of the roofline and of a copy; or that ours has no time."""
     ours, times = case["candidates"][OURS], ratio(case)
     if "median" not in ours:
         return milliseconds(ours)
-    share = of_roofline(case, limits)
-    return f"{milliseconds(ours)} · {f'{times:.2f}' if times else '–'} · {share} %"
+    share = f"{of_roofline(case, limits)} %" + (
+        f" ({copied} %)" if (copied := of_copy(case)) else ""
+    )
+    return f"{milliseconds(ours)} · {f'{times:.2f}' if times else '–'} · {share}"
 
 
 def brief_table(result: dict[str, Any], name: str) -> str:
