@@ -33,7 +33,8 @@ def softmax(x: Array, out: Array) -> Array:
     Parameters
     ----------
     x, out : ndarray
-        float32 and of one shape, `out` C-contiguous; they may be the same.
+        Of one shape; both float32, `out` C-contiguous, and they may be the same. On a GPU `x` may
+        be of a half type.
 
     Examples
     --------

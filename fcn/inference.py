@@ -107,6 +107,7 @@ class Program:
         x: Array,
         out: Array | None = None,
         *,
+        widen: bool = True,
         each: Callable[[Step], None] | None = None,
     ) -> Array:
         """Return the node's result for ``(n, h, w, channels)`` in float32, a new array.
@@ -118,6 +119,8 @@ class Program:
         out : ndarray, optional
             Where to write the result instead, of its shape and dtype: the program's own, which
             is float32 but with half types.
+        widen : bool
+            Whether a new array of a half type is made float32.
         each : callable, optional
             Called with every step when it has run: to time them.
 
@@ -128,7 +131,7 @@ class Program:
         """
         self._check(x)
         with self._lock:
-            return self._plan(x.shape).run(x, out, each)
+            return self._plan(x.shape).run(x, out, widen, each)
 
     def _plan_bytes(self) -> int:
         """Return about what the kernels of a plan take, at most.
@@ -223,7 +226,9 @@ class _Plan:
         self.output = shapes[program.until]
         self._bound: _Bound | None = None
 
-    def run(self, x: Array, out: Array | None, each: Callable[[Step], None] | None) -> Array:
+    def run(
+        self, x: Array, out: Array | None, widen: bool, each: Callable[[Step], None] | None
+    ) -> Array:
         """Return the result of a batch."""
         program, xp = self.program, self.settings.xp
         if self._bound is None or self._bound.batch != len(x):
@@ -243,7 +248,7 @@ class _Plan:
             run(*inputs, result if step is program.steps[-1] else outs[step.name])
             if each is not None:
                 each(step)
-        return widened(result) if out is None else out
+        return widened(result) if widen and out is None else result
 
     def _bind(self, batch: int) -> _Bound:
         program, settings = self.program, self.settings

@@ -13,7 +13,7 @@ from . import backbones, blocks, heads, receptive
 from .class_names import MOST_CLASSES, class_names
 from .graph import INPUT, Graph
 from .inference import Program
-from .layers import Array, Softmax
+from .layers import Array, Softmax, namespace
 from .layers.sizes import integer
 from .preprocess import Preprocess
 
@@ -96,8 +96,10 @@ class Model:
         x : ndarray
             ``(n, h, w, channels)``, float32, preprocessed; any ``h`` and ``w`` of at least 1.
         """
-        logits = self.logits(x)
-        return blocks.softmax(logits, out=logits)
+        logits = x.copy() if self.program is None else self.program(x, widen=False)
+        if logits.dtype == np.float32:
+            return blocks.softmax(logits, out=logits)
+        return blocks.softmax(logits, out=namespace(logits).empty(logits.shape, np.float32))
 
     def logits(self, x: Array) -> Array:
         """Return what goes into the softmax, ``(n, h, w, classes)``, an array of the caller's own.

@@ -156,9 +156,10 @@ def _pooling(step: Step, source: Shape) -> Run:
 
 
 def _softmax(x: Array, out: Array) -> None:
-    wide = widened(x)
-    direct = out.dtype == wide.dtype and out.flags.c_contiguous
-    _copy(blocks.softmax(wide, out if direct else namespace(wide).empty_like(wide, order="C")), out)
+    xp = namespace(x)
+    direct = out.dtype == np.float32 and out.flags.c_contiguous
+    result = out if direct else xp.empty(x.shape, np.float32)
+    _copy(blocks.softmax(widened(x) if xp is np else x, result), out)
 
 
 def _padding(layer: ZeroPadding) -> Run:
