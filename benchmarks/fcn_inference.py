@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"benchmarks/fcn_inference.py: --device cuda: {missing}", file=sys.stderr)
             return 2
     result: dict[str, Any] = {
-        "machine": hardware.machine() | {"versions": versions(options.device)},
+        "machine": machine(options.device) | {"versions": versions(options.device)},
         "device": options.device,
         "date": datetime.date.today().isoformat(),
         "size": SIZE,
@@ -85,6 +85,15 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Return what computes."""
+    if device == "cpu":
+        return hardware.machine()
+    from gpu import limits
+
+    return limits.machine()
 
 
 def versions(device: str) -> dict[str, str]:
@@ -130,8 +139,11 @@ def network(name: str, *, fc: bool = False) -> fcn.Model:
 
 def on_cpu(model: fcn.Model, x: np.ndarray, seconds: float) -> dict[str, Any]:
     """Return the medians of ours and of the peers, interleaved, and how far they are from ours."""
-    runs: dict[str, Run] = {"convarith": lambda: model(x)}
+    frozen = model.frozen()
     ours = model(x)
+    if not np.array_equal(frozen(x), ours):
+        raise ValueError("a frozen model's bits differ")
+    runs: dict[str, Run] = {"convarith": lambda: model(x), "convarith, frozen": lambda: frozen(x)}
     errors = {}
     for name, make in (("TensorFlow", tensorflow), ("ONNX Runtime", onnxruntime)):
         for spelling, (run, array) in make(model, x).items():
@@ -199,12 +211,7 @@ def lines(record: dict[str, Any]) -> list[str]:
         made.append(f"  others had {100 * record['others']:.0f} % of the cores meanwhile")
     for name, taken in times.items():
         if name.startswith("convarith"):
-            alike = name.removeprefix("convarith")  # the same precision, and as a graph or not
-            theirs = {
-                peer: t["median"]
-                for peer, t in times.items()
-                if not peer.startswith("convarith") and (peer.endswith(alike))
-            }
+            theirs = peers_like(name, times)
             if theirs:
                 best = min(theirs, key=lambda peer: theirs[peer])
                 made.append(f"  {name}: {theirs[best] / taken['median']:.2f} x {best}")
@@ -217,6 +224,18 @@ def lines(record: dict[str, Any]) -> list[str]:
     for name, reason in record.get("failures", {}).items():
         made.append(f"  {name:<28} failed: {reason}")
     return made
+
+
+def peers_like(name: str, times: dict[str, Any]) -> dict[str, float]:
+    """Return the peers' medians that ours of a name is compared with.
+
+    On a GPU those of the same precision, and as a CUDA graph or not; else all.
+    """
+    theirs = {peer: t["median"] for peer, t in times.items() if not peer.startswith("convarith")}
+    alike = name.removeprefix("convarith")
+    if alike in ("", ", frozen"):
+        return theirs
+    return {peer: median for peer, median in theirs.items() if peer.removeprefix("torch") == alike}
 
 
 def profile(model: fcn.Model, x: np.ndarray) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import network_tables
 import products
 from gpu import plot as gpu_plot
 from gpu import tables as gpu_tables
@@ -74,6 +75,17 @@ def cuda_part(result: dict[str, Any], stem: str) -> str:
     for title, table in gpu_tables.brief(result):
         parts += [f"**{title}**", table]
     return "\n\n".join(part for part in parts if part)
+
+
+def networks_part(results: Path) -> list[str]:
+    """Return the tables of the networks, one a file of ``results/networks``."""
+    parts = []
+    for result in measured(results / "networks").values():
+        machine = result["machine"]
+        where = machine.get("card") or f"{machine['processor']}, {machine['cores']} cores"
+        versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+        parts.append(f"{network_tables.table(result)}\n\n{where}, {versions}; {result['date']}.")
+    return parts
 
 
 class Part(NamedTuple):
@@ -144,7 +156,8 @@ def with_tables(text: str, results: Path) -> str:
             if has(result, part)
         ]
         text = between(text, begin, end, parts)
-    return text
+    begin, end = BEGIN.format(name="networks"), END.format(name="networks")
+    return between(text, begin, end, networks_part(results)) if begin in text else text
 
 
 if __name__ == "__main__":
