@@ -43,12 +43,13 @@ class ConvOperator:
     dtype : dtype, optional
         float16 or bfloat16, for a float32 kernel: of results, to which operands are rounded, and
         the kernel too where the backend multiplies in it. The kernel's structure is found before,
-        so one that is rows times columns, as for bilinear upsampling, is computed as such.
+        so one that is rows times columns, as for bilinear upsampling, is computed as such. The
+        matrix and its norm are those of the kernel as it is.
     compact : bool
         Whether to take less memory on the CPU, and more time for it: a large kernel of Winograd's
         is transformed in every call in place of being kept transformed, and a kernel in read-only
-        memory of NumPy's, laid out as the copy would be, is not copied. No bit of a result
-        depends on it.
+        memory of NumPy's, laid out as the copy would be, is not copied: nobody may write to it by
+        a view made before it was read-only. No bit of a result depends on it.
 
     Notes
     -----
@@ -102,7 +103,7 @@ class ConvOperator:
             dilations=dilations,
         )
         options = Options(algorithm, precision, compact)
-        half = None if dtype is None else _half(dtype, checked)
+        half = None if dtype is None else _half(dtype)
         core = _Core(checked, geometry, bare, backends.choose(backend, checked), options, half)
         try:  # refuse now what the backend cannot do, here or for the transpose
             core.prepared("forward", core.dtype)
@@ -215,8 +216,10 @@ class ConvOperator:
                 sizes = ", ".join(map(str, size))
                 raise ValueError(f"x: expected shape (n, {sizes}, c), got {x.shape}")
             check_channels("x", x, geometry.in_channels if forward else geometry.out_channels)
-        dtype = core.half or x.dtype
-        if core.half is None and dtype != core.kernel.dtype:
+        dtype = core.kernel.dtype
+        if core.half is not None:
+            dtype, x = core.half, _rounded(x, core.half)
+        elif x.dtype != dtype:
             dtype = result_type(x=x, kernel=core.kernel)
         call = core.call(product, dtype, len(x))
         epilogue = call.epilogue(x, scale, bias, residual, activation)
@@ -279,7 +282,7 @@ class ConvOperator:
             raise ValueError(f"rows: expected None for a transposed operator, got {rows!r}")
         require_bytes(
             f"W^T of shape {self.shape} and the W it is made of",
-            2 * geometry.matrix_nbytes(self.dtype.itemsize) + 8 * sum(self.shape),
+            2 * geometry.matrix_nbytes(self._core.kernel.itemsize) + 8 * sum(self.shape),
             max_bytes=max_bytes,
             way_out="call the operator, which never builds W, or use op.T.as_matmul().T",
             beside=core.kernel,
@@ -369,6 +372,8 @@ class _Core:
     def __post_init__(self) -> None:
         require_bytes("kernel", self.kernel.size * self.kernel.itemsize, beside=self.kernel)
         native = self.kernel.dtype.newbyteorder("=")
+        if self.half is not None and native != np.float32:
+            raise TypeError(f"kernel: expected float32 for results in {self.half}, got {native}")
         with on_device_of(self.kernel):
             if not (self.options.compact and _is_fixed(self.kernel, native)):
                 self.kernel = namespace(self.kernel).array(self.kernel, native, order="C")
@@ -435,17 +440,22 @@ def _is_fixed(kernel: Any, native: np.dtype) -> bool:
     return ours and kernel.flags.c_contiguous and kernel.flags.aligned
 
 
-def _half(dtype: Any, kernel: Any) -> np.dtype:
+def _half(dtype: Any) -> np.dtype:
     """Return a half type that results are asked for in."""
     try:
-        half = np.dtype(dtype)
+        half = np.dtype(dtype).newbyteorder("=")
     except TypeError:
         raise TypeError(f"dtype: expected float16 or bfloat16, got {dtype!r}") from None
     if half.name not in ("float16", "bfloat16"):
         raise TypeError(f"dtype: expected float16 or bfloat16, got {half}")
-    if kernel.dtype != np.float32:
-        raise TypeError(f"dtype: {half} expects a float32 kernel, got one of {kernel.dtype}")
     return half
+
+
+def _rounded(x: Any, half: np.dtype) -> Any:
+    if x.dtype.kind == "c":
+        raise TypeError(f"x: expected real numbers for results in {half}, got {x.dtype}")
+    with np.errstate(over="ignore"):  # infinite is what is too large
+        return x.astype(half, copy=False)
 
 
 def _stream(array: Any) -> Any:

@@ -139,8 +139,14 @@ def max_pool(x: Array, geometry: ConvGeometry, outside: float, out: Array) -> No
     geometry : ConvGeometry
     outside : float
     """
+    target = bits(out)
+    if not out.flags.c_contiguous:
+        whole = importlib.import_module("cupy").empty(out.shape, target.dtype)
+        max_pool(x, geometry, outside, whole.view(out.dtype))
+        target[...] = whole
+        return
     rows, columns = geometry.axes
-    source, target = _contiguous(bits(x)), bits(out)
+    source = _contiguous(bits(x))
     channels, size = x.shape[3], source.itemsize
     lanes = _lanes(source, target, channels)
     count = out.size // lanes

@@ -138,7 +138,7 @@ class Program:
 
         That is a copy where none is shared, and packed, Winograd's fourfold.
         """
-        total, copies = 0, 0 if self._settings.share else 1
+        total, copies = 0, 0 if self._settings.share and self.xp is np else 1
         for layer in (step.layer for step in self.steps):
             if isinstance(layer, Conv | ConvTranspose):
                 wide = layer.kernel.shape[:2] == (3, 3) and layer.strides == (1, 1)

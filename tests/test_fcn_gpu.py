@@ -68,6 +68,10 @@ def test_max_pool_in_any_memory_layout():
     there = cupy.asarray(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).transpose(0, 2, 3, 1)
     blocks.max_pool(there, geometry, -math.inf, out)
     np.testing.assert_array_equal(out.get(), expected)
+    apart = cupy.zeros((4, 3, 4, 3), np.float32)
+    blocks.max_pool(there, geometry, -math.inf, apart[::2])
+    np.testing.assert_array_equal(apart[::2].get(), expected)
+    assert not apart[1::2].any()
 
 
 @pytest.mark.parametrize("channels", [1, 2, 21, 32, 95, 96, 1000])

@@ -313,7 +313,8 @@ def test_results_in_a_half_type(name):
     eps = 2.0**-10 if name == "float16" else 2.0**-7
     size = conv(np.abs(x.astype(np.float64)), np.abs(kernel.astype(np.float64)), padding="SAME")
     assert (np.abs(y.astype(np.float64) - exact) <= eps * size).all()
-    np.testing.assert_array_equal(op(x.astype(np.float32)), y)  # which is rounded exactly
+    wide = rng.normal(size=x.shape).astype(np.float32)
+    np.testing.assert_array_equal(op(wide).view(np.uint16), op(wide.astype(half)).view(np.uint16))
     back = op.T(y, bias=np.ones(4, np.float32))
     assert back.dtype == half and back.shape == x.shape
     again = pickle.loads(pickle.dumps(op))
@@ -330,5 +331,12 @@ def test_half_types_that_cannot_be_had():
             ConvOperator(kernel, (4, 4), dtype=dtype)
     with pytest.raises(TypeError, match="^dtype: expected float16 or bfloat16, got 'no dtype'"):
         ConvOperator(kernel, (4, 4), dtype="no dtype")
-    with pytest.raises(TypeError, match="^dtype: float16 expects a float32 kernel, got .* float64"):
+    with pytest.raises(TypeError, match="^kernel: expected float32 for .* float16, got float64"):
         ConvOperator(kernel.astype(np.float64), (4, 4), dtype="float16")
+    op = ConvOperator(kernel.astype(">f4"), (4, 4), dtype=">f2")
+    assert op.dtype == op(np.ones((4, 4))).dtype == np.dtype("=f2")
+    with pytest.raises(TypeError, match="^x: expected real numbers for results in float16"):
+        op(np.ones((4, 4), complex))
+    with pytest.raises(TypeError, match="^kernel: expected float32 for .* got int8"):
+        op.with_kernel(kernel.astype(np.int8))
+    assert op.as_matmul().dtype == op.T.as_matmul().dtype == np.float32

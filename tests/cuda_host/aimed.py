@@ -214,6 +214,16 @@ def _separable() -> list[Aimed]:
             {"ALIGNED": 0, "FRESH": 2},
         ),
         (
+            *("spread back", "transpose", "float32", "separable"),
+            geometry((29, 33), 3, (7, 1, 1), dilations=(2, 3), padding=(2, -1)),
+            {"TRANSPOSED": 1, "FRESH": 3},
+        ),
+        (
+            *("of many channels", "transpose", "float32", "bilinear"),
+            geometry((12, 10), 4, (1, 600, 600), strides=2, padding=1),
+            {"VECTORS": 2},
+        ),
+        (
             *("up by 8", "transpose", "bfloat16", "bilinear"),
             geometry((88, 120), 16, (1, 21, 21), strides=8, padding=4),
             {"ALIGNED": 1, "COMMON": 1},

@@ -80,6 +80,36 @@ def test_an_epilogue_in_float32_of_halves(device, kernel):
         assert device.ran(kernel, PART=part, RESIDUAL=residual)
 
 
+@pytest.mark.sanitized
+@pytest.mark.parametrize(("kernel", "dtype"), [("map_ffma", "float32"), ("map_mma", "float16")])
+@pytest.mark.parametrize("filters", [1, 5])
+def test_an_epilogue_of_few_channels(device, kernel, dtype, filters):
+    """It reads no more of scale and bias than there is."""
+    of = geometry((5, 8), (3, 2), (1, 35, filters), **PLANE)
+    problem = Problem("forward", of, dtype=dtype, parts=PARTS, kernel=kernel)
+    wide = {name: problem.arrays[name].astype(np.float32) for name in PARTS}
+    result = problem.run(device)
+    assert device.ran(kernel)
+    problem.check(result)
+    assert_same_bits(problem.run(device, arrays=wide), result)
+
+
+@pytest.mark.parametrize("kernel", ["depthwise_strip", "separable"])
+def test_strips_of_more_images_than_a_grid_has(device, kernel, monkeypatch):
+    problem = MAPS[kernel].changed(batch=5)
+    whole = problem.run(device)
+    monkeypatch.setattr(channelwise, "MOST_GRID", 4)
+    assert_same_bits(problem.run(device), whole)
+    assert device.ran(kernel) > 1
+
+
+def test_a_row_of_sources_beyond_32_bits_is_not_taken_in_strips():
+    long = ConvGeometry(
+        2**27 + 16, 3, padding=((-(2**27 - 16), 0),), groups=4, in_channels=4, out_channels=4
+    )
+    assert not channelwise.DepthwiseStripMap.applies(long, np.dtype("float32"), transposed=False)
+
+
 def expected(problem, arrays):
     """Return the reference's result of other numbers, in float64."""
     plan = reference.plan(problem.product, problem.geometry, np.dtype(float), Options())

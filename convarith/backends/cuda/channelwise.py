@@ -97,14 +97,14 @@ class DepthwiseStripMap(DepthwiseMap):
     VECTOR, COLUMNS, STAGES = 4, 4, 4
     #: Taps whose weights a thread keeps in registers, and sources that it loads at a time.
     MOST_TAPS, MOST_SPAN = 9, 9
-    #: Rows of results of a block, at least, and how often blocks fill the multiprocessors.
-    LEAST_STRIP, FILLS = 8, 4
+    #: Rows of results of a block, at least, blocks that share a multiprocessor's registers, and
+    #: how often they fill all.
+    LEAST_STRIP, BLOCKS, FILLS = 8, 3, 4
 
     def __init__(self, geometry: ConvGeometry, dtype: np.dtype, *, transposed: bool) -> None:
         super().__init__(geometry, dtype, transposed=transposed)
         entries = self.law.taps * self.law.groups
         self.looking = LayOut(dtype, (1, 1, entries), (0, 0, 0, 1), entries)
-        self.blocks = 4 if dtype.name == "bfloat16" else 3  # that share registers: more would spill
         self.slice, self.beside = self._block()
         self.copies = -(-self._chunks(self.slice, self.beside) // self.THREADS)
         self._launches = Remembered()
@@ -123,6 +123,7 @@ class DepthwiseStripMap(DepthwiseMap):
             and 1 < y["taps"] * x["taps"] <= cls.MOST_TAPS
             and 3 * x["stride"] + x["taps"] <= cls.MOST_SPAN
             and law.groups * dtype.itemsize % CHUNK_BYTES == 0
+            and max(x["result"], x["source"]) * law.groups < MOST // 8
         )
 
     def __str__(self) -> str:
@@ -137,8 +138,7 @@ class DepthwiseStripMap(DepthwiseMap):
         def cost(block: tuple[int, int]) -> int:
             across, beside = block
             blocks = -(-vectors // across) * -(-groups // beside)
-            # What it copies, and what its threads could make meanwhile; memory has lines of 128
-            # bytes.
+            # What it copies, and what its threads could make meanwhile; no short pieces of pixels.
             length = across * self.VECTOR * self.dtype.itemsize
             short = length < min(96, self.law.groups * self.dtype.itemsize)
             work = self._chunks(across, beside) + self.COLUMNS * self.THREADS
@@ -189,14 +189,14 @@ class DepthwiseStripMap(DepthwiseMap):
             COLUMNS=self.COLUMNS,
             COPIES=self.copies,
             STAGES=self.STAGES,
-            BLOCKS=self.blocks,
+            BLOCKS=self.BLOCKS,
             **constants,
         )
         vectors, groups = self.law.groups // self.VECTOR, -(-x["result"] // self.COLUMNS)
         across = -(-vectors // self.slice) * -(-groups // self.beside)
         # Enough blocks for a few fills of the multiprocessors, and no more: the rows of sources
         # between two strips are read twice.
-        full = max(1, self.FILLS * self.blocks * device.multiprocessors // across)
+        full = max(1, self.FILLS * self.BLOCKS * device.multiprocessors // across)
         strip = max(self.LEAST_STRIP, -(-batch * y["result"] // full))
         strips = -(-y["result"] // min(strip, y["result"]))
         strip = -(-y["result"] // strips)
@@ -223,7 +223,8 @@ class SeparableMap:
     STAGES, NOTHING = 4, 32
     #: Taps that a result may have along an axis: what a thread keeps in registers.
     MOST_TAPS = 4
-    #: Phases of both axes that shared memory holds, and its bytes that a block may take.
+    #: Phases of an axis, and bytes of shared memory that a block may take: it copies whole pixels,
+    #: which many channels make more than it reads.
     MOST_PHASES, MOST_SHARED = 2048, 96 << 10
     #: Rows of results of a block, at least: what it begins with is then worth it.
     LEAST_STRIP = 8
@@ -238,7 +239,8 @@ class SeparableMap:
             for axis in (y, x)
         )
         #: Rows of sources that are new to a row of results.
-        self.fresh = 1 if transposed or y["stride"] == y["dilation"] else self.taps_y
+        walks = y["dilation"] == (y["common"] if transposed else y["stride"])
+        self.fresh = 1 if walks else self.taps_y
         lanes = CHUNK_BYTES // dtype.itemsize
         width = law.result[-1] * law.groups
         #: Of 16 bytes of results a thread, and blocks a multiprocessor, by timing them on an H200.
@@ -251,7 +253,9 @@ class SeparableMap:
         # The pixels of a row of sources that a piece reads, and what alignment adds.
         pixels = -(-self.THREADS * each // law.groups) + 1
         reach = (x["taps"] - 1) * x["dilation"]
-        span = (pixels + reach) // x["stride"] + 3 if transposed else pixels * x["stride"] + reach
+        span = (pixels - 1) * x["stride"] + reach + 1
+        if transposed:
+            span = (pixels - 1 + reach) // x["stride"] + 1
         row = min(span, x["source"]) * law.groups * dtype.itemsize
         self.stage = -(-(row + CHUNK_BYTES) // CHUNK_BYTES) * CHUNK_BYTES + self.NOTHING
         of_row = -(-4 * (1 + self.taps_y) // 16) * 16
@@ -272,8 +276,8 @@ class SeparableMap:
             and max(self.taps_x, self.taps_y) <= self.MOST_TAPS
             and max(x["phases"], y["stride"] if law.transposed else 1) <= self.MOST_PHASES
             and self.shared <= self.MOST_SHARED
-            # The transpose goes to the next row of sources, or stays.
-            and (not law.transposed or y["dilation"] == y["common"])
+            # Each row of results reads the rows of the one before it, or those one step on.
+            and (not law.transposed or y["dilation"] == y["common"] or y["stride"] == 1)
             and max(law.result[-1], law.source[-1]) * law.groups < MOST // 8
             and max(law.result[1], law.source[1]) < MOST // 2
         )
@@ -326,6 +330,7 @@ class SeparableMap:
         full = -(-self.blocks * device.multiprocessors // self.pieces)
         strip = max(self.LEAST_STRIP, -(-batch * rows // min(full, MOST_GRID)))
         strips = -(-rows // strip)
+        strip = -(-rows // strips)
         grid = (self.pieces, batch * strips, 1)
         numbers = map(np.int32, (batch, strip, strips, self.stage))
         return kernel, grid, (self.struct, *numbers)

@@ -91,7 +91,8 @@ depthwise_strip(const ELEMENT* __restrict__ source, const ELEMENT* __restrict__ 
 #pragma unroll
     for (int i = 0; i < COPIES; ++i) {
       const bool ok = there && chunk[i] >= 0;
-      cp_async16(into + (threadIdx.x + i * THREADS) * 16, ok ? from + chunk[i] : (const char*)source, ok);
+      cp_async16(into + (threadIdx.x + i * THREADS) * 16, ok ? from + chunk[i] : (const char*)source,
+                 ok);
     }
     cp_async_commit();
     ++s, from += pitch;

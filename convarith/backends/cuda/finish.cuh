@@ -48,16 +48,16 @@ template <class T, int N, class Sum> DEV void load_wide(const T* from, bool alig
 }
 
 // The same of N neighbouring channels, the first one a multiple of N, for results of several pixels:
-// what belongs to the channels is loaded once.
+// what belongs to the channels is loaded once, where they are `there`.
 template <int N> struct FinishSeveral {
   typedef Finish::Sum Sum;
-  const Finish& finish;
+  Finish finish;
   Sum scale[N], bias[N];
   bool aligned;
 
-  DEV FinishSeveral(const Finish& finish, int channel) : finish(finish) {
-    if (finish.scale) load_wide(finish.scale + channel, begins(finish.scale), scale);
-    if (finish.bias) load_wide(finish.bias + channel, begins(finish.bias), bias);
+  DEV FinishSeveral(const Finish& finish, int channel, bool there = true) : finish(finish) {
+    if (there && finish.scale) load_wide(finish.scale + channel, begins(finish.scale), scale);
+    if (there && finish.bias) load_wide(finish.bias + channel, begins(finish.bias), bias);
     aligned = begins(finish.residual);
   }
   DEV static bool begins(const void* at) { return (unsigned long long)at % 16 == 0; }

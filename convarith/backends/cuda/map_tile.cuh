@@ -3,11 +3,10 @@
 // both are long in (tap, source channel): 16-byte chunks of a few channels of one tap, copied
 // asynchronously into STAGES stages of shared memory, eight chunks a stage.
 //
-// A kernel defines ELEMENT, PART, RESIDUAL, RANK (axes that are more than 1 long), TILE_M, TILE_N, THREADS and
-// STAGES (two or more), and what a stage is multiplied by. The chunks of every sum come in the same
-// order whatever the tile. Long sums are cut into segments of SEGMENT stages, whose sums are added in
-// order:
-// SEGMENTS 0, there is one; 1, one block adds them up; 2, each has a block of its own, which writes
+// A kernel defines ELEMENT, PART, RESIDUAL, RANK (axes that are more than 1 long), TILE_M, TILE_N,
+// THREADS and STAGES (two or more), and what a stage is multiplied by. The chunks of every sum come in
+// the same order whatever the tile. Long sums are cut into segments of SEGMENT stages, whose sums are
+// added in order: SEGMENTS 0, there is one; 1, one block adds them up; 2, each has a block of its own, which writes
 // to `parts`, and sum_parts.cu adds them: the same bits, for results too few to fill a GPU.
 #pragma once
 #include "finish.cuh"
@@ -216,7 +215,7 @@ DEV void store_tile(const Map& map, const Tile& t, const int* pixels, const floa
   const bool whole =
       map.result_channels % EACH == 0 && (unsigned long long)result % sizeof(uint4) == 0;
   const bool plain = finish.none();
-  const FinishSeveral<EACH> several(finish, whole ? first : 0);
+  const FinishSeveral<EACH> several(finish, first, whole);
 #endif
   for (int row = threadIdx.x / ACROSS; row < last; row += THREADS / ACROSS) {
     alignas(16) float sum[EACH];

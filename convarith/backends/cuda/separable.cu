@@ -25,13 +25,16 @@ struct alignas(16) Row {
 #endif
 };
 
+// a/b rounded down, of a positive b.
+DEV int floored(int a, int b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+
 // source (n, h, w, channels), from a multiple of 16 bytes; along_y (kh, channels), or (kh) where the
 // channels have it in COMMON, along_x (kw, channels), all finite. TAPS_X and TAPS_Y are the most of a
-// phase; the transpose reads each row of sources just below the last. blockIdx: x is the piece of
-// THREADS*EACH entries of a row of results, EACH of them VECTORS of 16 bytes, y one of the `strips` of `strip` rows of an image. A stage
-// is of `stage` bytes. ALIGNED: rows of results begin at multiples of 16 bytes, and a thread writes so
-// many. FRESH: the rows of sources that a row of results reads and the one before it did not, where
-// they differ. PLAIN: there is no epilogue.
+// phase; the transpose goes to the next row of sources or stays, or has a stride of 1. blockIdx: x is the piece of
+// THREADS*EACH entries of a row of results, EACH being VECTORS of 16 bytes, y one of the `strips` of
+// `strip` rows of an image. A stage is of `stage` bytes. ALIGNED: rows of results begin at multiples
+// of 16 bytes, and a thread writes so many. FRESH: how many rows of sources are copied and taken for
+// a row of results that reads others than the one before. PLAIN: there is no epilogue.
 extern "C" __global__ void __launch_bounds__(THREADS)
 separable(const ELEMENT* __restrict__ source, const float* __restrict__ along_y,
           const float* __restrict__ along_x, ELEMENT* __restrict__ result,
@@ -42,78 +45,33 @@ separable(const ELEMENT* __restrict__ source, const float* __restrict__ along_y,
   const bool transposed = TRANSPOSED;
   const int channels = map.groups, width = ax.result * channels;
   const int steps = transposed ? ay.stride : 1;  // rows of results that have a base in common
-  Phase* of_x = (Phase*)(shared + STAGES * stage);
-  Row* of_y = (Row*)(of_x + ax.phases);
-  for (int i = threadIdx.x; i < ax.phases; i += THREADS) {
-    const Walk w = walk(ax, i, transposed);
-    of_x[i] = {w.first, w.taps, w.origin, 0};
-  }
-  for (int i = threadIdx.x; i < ay.phases; i += THREADS) {
-    const Walk w = walk(ay, i, transposed);
-    int turn = transposed ? (i + ay.low) % steps : 0;
-    if (turn < 0) turn += steps;
-    Row& row = of_y[turn];
-    row.taps = w.taps;
-#if COMMON
-#pragma unroll
-    for (int t = 0; t < TAPS_Y; ++t)
-      row.of[t] = t < w.taps ? along_y[w.first + w.every * t] : 0;
-#else
-    row.first = w.first;
-#endif
-  }
-  for (int i = threadIdx.x; i < STAGES * NOTHING / 4; i += THREADS)
-    *(int*)(shared + (i / (NOTHING / 4) + 1) * stage - NOTHING + i % (NOTHING / 4) * 4) = 0;
-  __syncthreads();
-  // What this block reads of a row of sources, and this thread of it: where each tap is, in bytes,
-  // and its weight.
+  // What this block reads of a row of sources.
   const int begin = blockIdx.x * (THREADS * EACH);
-  const int last_x = (min(begin + THREADS * EACH, width) - 1) / channels, first_x = begin / channels;
+  const int first_x = begin / channels;
+  const int last_x = (min(begin + THREADS * EACH, width) - 1) / channels;
   const int reach = (ax.taps - 1) * ax.dilation;
   int low, high;
   if (transposed) {
-    low = (first_x + ax.low - reach) / ax.stride - 1, high = (last_x + ax.low) / ax.stride;
+    low = -floored(reach - first_x - ax.low, ax.stride), high = floored(last_x + ax.low, ax.stride);
   } else {
     low = first_x * ax.stride - ax.low, high = last_x * ax.stride + reach - ax.low;
   }
   low = min(max(low, 0), ax.source), high = min(max(high + 1, low), ax.source);
   const int skipped = low * channels * (int)sizeof(ELEMENT);
   const int bytes = high * channels * (int)sizeof(ELEMENT) - skipped;
-  int at[EACH][TAPS_X], entry[EACH], channel[EACH];
-  float weights[EACH][TAPS_X];
-  {
-    const int step = transposed ? ax.stride : 1, advance = transposed ? 1 : ax.stride;
-    const int every = transposed ? ax.stride / ax.common : 1;
-    const int turn = transposed ? -(ax.dilation / ax.common) : ax.dilation;
-#pragma unroll
-    for (int e = 0; e < EACH; ++e) {
-      const int i = begin + (ALIGNED ? (e / LANES * THREADS + threadIdx.x) * LANES + e % LANES
-                                     : threadIdx.x + THREADS * e);
-      const int ix = i / channels, c = i - ix * channels, j = ix / step;
-      const Phase p = of_x[i < width ? ix - j * step : 0];
-      entry[e] = i, channel[e] = c;
-#pragma unroll
-      for (int t = 0; t < TAPS_X; ++t) {
-        const int s = p.origin + advance * j + turn * t;
-        const bool there = i < width && t < p.taps && (unsigned)s < (unsigned)ax.source;
-        at[e][t] = there ? (s * channels + c) * (int)sizeof(ELEMENT) - skipped : stage - NOTHING;
-        weights[e][t] = there ? along_x[(p.first + every * t) * channels + c] : 0;
-      }
-    }
-  }
   // A row of results reads the rows base + turn*t of sources.
   const int image = blockIdx.y / strips, first = (blockIdx.y - image * strips) * strip;
   const int last = min(first + strip, ay.result);
-  const int turn = transposed ? 1 : ay.dilation, advance = transposed ? 1 : ay.stride;
-  int phase = transposed ? (first + ay.low) % steps : 0;
-  if (phase < 0) phase += steps;
-  const int base = transposed ? (first + ay.low - phase) / steps - (TAPS_Y - 1) : first * advance - ay.low;
+  const int turn = transposed ? ay.dilation / ay.common : ay.dilation, advance = transposed ? 1 : ay.stride;
+  const int newest = transposed ? floored(first + ay.low, steps) : 0;  // of the first row
+  const int base = transposed ? newest - (TAPS_Y - 1) * turn : first * advance - ay.low;
   const long long pitch = (long long)ax.source * channels * sizeof(ELEMENT);
   const long long from = ((long long)image * ay.source + base) * pitch + skipped;
   const char* end = (const char*)source + (long long)batch * ay.source * pitch;
   // The rows that are there, and asked for by this strip.
-  const int limit = min(ay.source, transposed ? (last - 1 + ay.low + steps) / steps
-                                              : (last - 1) * advance - ay.low + (TAPS_Y - 1) * turn + 1);
+  const int end_row = transposed ? floored(last - 1 + ay.low, steps) + 1
+                                 : (last - 1) * advance - ay.low + (TAPS_Y - 1) * turn + 1;
+  const int limit = min(ay.source, end_row);
   struct At {  // a row of sources: its stage, its number, which of a base's it is, where it begins
     int stage, row, turn;
     long long start;
@@ -141,6 +99,52 @@ separable(const ELEMENT* __restrict__ source, const float* __restrict__ along_y,
     cp_async_commit();
     next(asked);
   };
+#pragma unroll 1
+  for (int s = 0; s < STAGES - 1; ++s) copy();
+  Phase* of_x = (Phase*)(shared + STAGES * stage);
+  Row* of_y = (Row*)(of_x + ax.phases);
+  for (int i = threadIdx.x; i < ax.phases; i += THREADS) {
+    const Walk w = walk(ax, i, transposed);
+    of_x[i] = {w.first, w.taps, w.origin, 0};
+  }
+  for (int i = threadIdx.x; i < ay.phases; i += THREADS) {
+    const Walk w = walk(ay, i, transposed);
+    Row& row = of_y[transposed ? i + ay.low - floored(i + ay.low, steps) * steps : 0];
+    row.taps = w.taps;
+#if COMMON
+#pragma unroll
+    for (int t = 0; t < TAPS_Y; ++t)
+      row.of[t] = t < w.taps ? along_y[w.first + w.every * t] : 0;
+#else
+    row.first = w.first;
+#endif
+  }
+  for (int i = threadIdx.x; i < STAGES * NOTHING / 4; i += THREADS)
+    *(int*)(shared + (i / (NOTHING / 4) + 1) * stage - NOTHING + i % (NOTHING / 4) * 4) = 0;
+  __syncthreads();
+  // This thread's results: where each tap is in a row, in bytes, and its weight.
+  int at[EACH][TAPS_X], entry[EACH], channel[EACH];
+  float weights[EACH][TAPS_X];
+  {
+    const int step = transposed ? ax.stride : 1, advance = transposed ? 1 : ax.stride;
+    const int every = transposed ? ax.stride / ax.common : 1;
+    const int turn = transposed ? -(ax.dilation / ax.common) : ax.dilation;
+#pragma unroll
+    for (int e = 0; e < EACH; ++e) {
+      const int i = begin + (ALIGNED ? (e / LANES * THREADS + threadIdx.x) * LANES + e % LANES
+                                     : threadIdx.x + THREADS * e);
+      const int ix = i / channels, c = i - ix * channels, j = ix / step;
+      const Phase p = of_x[i < width ? ix - j * step : 0];
+      entry[e] = i, channel[e] = c;
+#pragma unroll
+      for (int t = 0; t < TAPS_X; ++t) {
+        const int s = p.origin + advance * j + turn * t;
+        const bool there = i < width && t < p.taps && (unsigned)s < (unsigned)ax.source;
+        at[e][t] = there ? (s * channels + c) * (int)sizeof(ELEMENT) - skipped : stage - NOTHING;
+        weights[e][t] = there ? along_x[(p.first + every * t) * channels + c] : 0;
+      }
+    }
+  }
   float along[TAPS_Y][EACH];  // what was summed along x, of each of the rows
   const auto take = [&] {
     cp_async_wait<STAGES - 2>();
@@ -164,11 +168,9 @@ separable(const ELEMENT* __restrict__ source, const float* __restrict__ along_y,
     }
   };
 #pragma unroll 1
-  for (int s = 0; s < STAGES - 1; ++s) copy();
-#pragma unroll 1
   for (int t = FRESH; t < TAPS_Y; ++t) take();
   const Finish finish = {scale, bias, residual, activation};
-  const Row* here = of_y + phase;
+  const Row* here = of_y + (transposed ? first + ay.low - newest * steps : 0);
   ELEMENT* to = result + ((long long)image * ay.result + first) * width;
   for (int row = first; row < last; ++row, to += width) {
     if (here == of_y || row == first)

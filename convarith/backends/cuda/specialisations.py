@@ -195,12 +195,12 @@ def _shipped() -> list[Specialisation]:
             constants = {"VECTOR": vector, "COLUMNS": columns, "WINDOW": window, "ADVANCE": 1}
             found.append(Specialisation("depthwise", {**parts, **constants}, wide))
         for advance, plain in ((1, 0), (1, 1), (2, 1)):
-            constants = {"VECTOR": 4, "COLUMNS": 4, "BLOCKS": 4 if element == "bf16" else 3}
+            constants = {"VECTOR": 4, "COLUMNS": 4, "BLOCKS": 3}
             constants |= {"COPIES": 5, "STAGES": 4, "PLAIN": plain}
             constants |= {"TAPS_Y": 3, "TAPS_X": 3, "ADVANCE_Y": advance, "ADVANCE_X": advance}
             found.append(Specialisation("depthwise_strip", {**parts, **constants}, {"LDGSTS": 5}))
         for aligned in (0, 1):
-            claimed = {"STG.E.128": 1} if aligned else {}
+            claimed = {"LDGSTS": 1, "STG.E.EF.128": aligned}
             for transposed, common, taps, plain in ((1, 1, 2, 1), (1, 0, 2, 0), (0, 1, 3, 1)):
                 constants = {
                     **parts,
