@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,8 @@ from .dlpack import any_library
 from .geometry import ConvGeometry
 from .matrix import matrix
 from .memory import require_bytes
-from .namespace import is_cupy, namespace, on_device_of
+from .namespace import is_cupy, on_device_of
+from .operator_core import Core
 from .padding import Padding
 from .spectral import spectral_norm
 from .validate import PerAxis, integer
@@ -104,14 +104,14 @@ class ConvOperator:
         )
         options = Options(algorithm, precision, compact)
         half = None if dtype is None else _half(dtype)
-        core = _Core(checked, geometry, bare, backends.choose(backend, checked), options, half)
+        core = Core(checked, geometry, bare, backends.choose(backend, checked), options, half)
         try:  # refuse now what the backend cannot do, here or for the transpose
             core.prepared("forward", core.dtype)
         except ValueError:
             core.prepared("transpose", core.dtype)
         self._set(core, "forward")
 
-    def _set(self, core: _Core, product: Product) -> None:
+    def _set(self, core: Core, product: Product) -> None:
         self._core, self._product = core, product
         self._partners: dict[str, Any] = {}  # by "T" and "H": a callable that gives the operator
 
@@ -358,86 +358,10 @@ class ConvOperator:
         return f"ConvOperator({self.dtype}, {self.geometry!r}){suffix}"
 
 
-@dataclasses.dataclass(eq=False)
-class _Core:
-    """What an operator and its transpose share: the kernel, and its packed forms."""
-
-    kernel: np.ndarray  # (*k, c_in // groups, c_out)
-    geometry: ConvGeometry
-    bare: bool
-    backend: str
-    options: Options
-    half: np.dtype | None = None
-
-    def __post_init__(self) -> None:
-        require_bytes("kernel", self.kernel.size * self.kernel.itemsize, beside=self.kernel)
-        native = self.kernel.dtype.newbyteorder("=")
-        if self.half is not None and native != np.float32:
-            raise TypeError(f"kernel: expected float32 for results in {self.half}, got {native}")
-        with on_device_of(self.kernel):
-            if not (self.options.compact and _is_fixed(self.kernel, native)):
-                self.kernel = namespace(self.kernel).array(self.kernel, native, order="C")
-            if is_cupy(self.kernel):
-                self._copied = _stream(self.kernel).record()
-            else:
-                self.kernel.flags.writeable = False
-        self.lock = threading.Lock()
-        self._prepared: dict[tuple[Product, np.dtype], tuple[Plan, Any]] = {}
-        self._calls: dict[tuple[Product, np.dtype, int], Call] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Core, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
-
-    @property
-    def dtype(self) -> np.dtype:
-        """What is computed for operands of it, where nothing else is asked for."""
-        return self.kernel.dtype if self.half is None else self.half
-
-    def prepared(self, product: Product, dtype: np.dtype) -> tuple[Plan, Any]:
-        """Return the plan for results of `dtype` and the kernel packed by it, once each."""
-        key = (product, dtype)
-        if key not in self._prepared:
-            with self.lock:
-                if key not in self._prepared:
-                    with on_device_of(self.kernel):
-                        self._prepared[key] = self._prepare(product, dtype)
-        return self._prepared[key]
-
-    def _prepare(self, product: Product, dtype: np.dtype) -> tuple[Plan, Any]:
-        on_cuda = is_cupy(self.kernel)
-        if on_cuda:
-            _stream(self.kernel).wait_event(self._copied)
-        plan = backends.plan(self.backend, product, self.geometry, dtype, self.options)
-        plan = plan.specialised(self.kernel, reused=True)
-        packed = plan.pack(self.kernel)
-        if on_cuda:  # calls may come on any stream, and none of them waits for this one
-            _stream(self.kernel).synchronize()
-        return plan, packed
-
-    def call(self, product: Product, dtype: np.dtype, batch: int) -> Call:
-        """Return what a call for a batch is checked against; the last ones are kept."""
-        key = (product, dtype, batch)
-        found = self._calls.get(key)
-        if found is None:
-            if len(self._calls) >= 64:
-                self._calls.clear()
-            found = self._calls[key] = Call(product, self.geometry, dtype, (batch,), self.bare)
-        return found
-
-
-def _is_fixed(kernel: Any, native: np.dtype) -> bool:
-    """Whether a kernel is as a copy of it would be: of that dtype, in order, and read-only.
-
-    The memory must be NumPy's own and read-only itself: of that of others, as what comes by way
-    of DLPack, nobody knows.
-    """
-    if is_cupy(kernel) or kernel.dtype != native:
-        return False
-    root = kernel
-    while isinstance(root.base, np.ndarray):
-        root = root.base
-    ours = root.base is None and not root.flags.writeable
-    return ours and kernel.flags.c_contiguous and kernel.flags.aligned
+def _operator(core: Core, product: Product) -> ConvOperator:
+    operator = object.__new__(ConvOperator)
+    operator._set(core, product)
+    return operator
 
 
 def _half(dtype: Any) -> np.dtype:
@@ -456,14 +380,3 @@ def _rounded(x: Any, half: np.dtype) -> Any:
         raise TypeError(f"x: expected real numbers for results in {half}, got {x.dtype}")
     with np.errstate(over="ignore"):  # infinite is what is too large
         return x.astype(half, copy=False)
-
-
-def _stream(array: Any) -> Any:
-    """Return CuPy's current stream on the current device."""
-    return namespace(array).cuda.get_current_stream()
-
-
-def _operator(core: _Core, product: Product) -> ConvOperator:
-    operator = object.__new__(ConvOperator)
-    operator._set(core, product)
-    return operator
