@@ -25,6 +25,12 @@ struct alignas(16) Row {
 #endif
 };
 
+#if PLAIN || COMMON
+#define BOUNDS THREADS
+#else
+#define BOUNDS THREADS, 3  // left to itself the compiler may spill
+#endif
+
 // a/b rounded down, of a positive b.
 DEV int floored(int a, int b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 
@@ -35,7 +41,7 @@ DEV int floored(int a, int b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 // `strip` rows of an image. A stage is of `stage` bytes. ALIGNED: rows of results begin at multiples
 // of 16 bytes, and a thread writes so many. FRESH: how many rows of sources are copied and taken for
 // a row of results that reads others than the one before. PLAIN: there is no epilogue.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(BOUNDS)
 separable(const ELEMENT* __restrict__ source, const float* __restrict__ along_y,
           const float* __restrict__ along_x, ELEMENT* __restrict__ result,
           const PART* __restrict__ scale, const PART* __restrict__ bias, const RESIDUAL* residual,
