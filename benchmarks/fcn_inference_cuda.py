@@ -16,11 +16,11 @@ from peers import torch_cuda
 import fcn
 
 #: By name: how ours is compiled, torch's dtype, and the largest error allowed, relative to the
-#: largest probability: some pixel of a hundred layers in bfloat16 is off by a fifth in torch too.
+#: largest probability. Torch's of a hundred layers in bfloat16 comes to 0.1986.
 PRECISIONS: dict[str, tuple[dict[str, str], str, float]] = {
     "float32": ({}, "float32", 1e-4),
     "tf32": ({"precision": "tf32"}, "float32", 2e-2),
-    "bfloat16": ({"dtype": "bfloat16"}, "bfloat16", 0.4),
+    "bfloat16": ({"dtype": "bfloat16"}, "bfloat16", 0.2),
 }
 Run = Callable[[], Any]
 
