@@ -5,6 +5,8 @@ A kernel is a C function of one address, that of a record of int64 arguments.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
@@ -133,6 +135,31 @@ class Emitter:
         return [
             [self.builder.phi(self.vector) for _ in range(self.vectors)] for _ in range(self.rows)
         ]
+
+    def _while(
+        self,
+        state: Sequence[ir.Value],
+        going: Callable[..., ir.Value],
+        body: Callable[..., Sequence[ir.Value]],
+    ) -> list[ir.Value]:
+        """Repeat ``state = body(*state)`` while ``going(*state)``; return the last state."""
+        b = self.builder
+        before = b.block
+        head, inside, after = (
+            b.function.append_basic_block(name) for name in ("head", "body", "after")
+        )
+        b.branch(head)
+        b.position_at_end(head)
+        running = [b.phi(value.type) for value in state]
+        b.cbranch(going(*running), inside, after)
+        b.position_at_end(inside)
+        following = body(*running)
+        for phi, first, next_ in zip(running, state, following, strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(next_, b.block)
+        b.branch(head)
+        b.position_at_end(after)
+        return running
 
     # What follows the sums.
 

@@ -65,8 +65,17 @@ class Call:
         self._template = np.zeros(self._head // 8, np.int64)
         self._template[: record.itemsize // 8] = np.frombuffer(filled.tobytes(), np.int64)
 
-    def run(self, threads: int, **fields: np.ndarray | int | None) -> None:
-        """Run the worker with the call's own fields; None is 0, an array its address."""
+    def run(
+        self,
+        threads: int,
+        numbers: tuple[str, np.ndarray] | None = None,
+        /,
+        **fields: np.ndarray | int | None,
+    ) -> None:
+        """Run the worker with the call's own fields; None is 0, an array its address.
+
+        The `numbers` are for the fields from the named one on, written all at once.
+        """
         try:
             block = self._idle.pop()
         except IndexError:
@@ -74,6 +83,9 @@ class Call:
         memory, address = block
         memory[self._counter] = memory[self._counter + 1] = 0
         at = self._at
+        if numbers is not None:
+            first = at[numbers[0]]
+            memory[first : first + len(numbers[1])] = numbers[1]
         for name, value in fields.items():
             if value is None:
                 value = 0

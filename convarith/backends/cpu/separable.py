@@ -7,6 +7,7 @@ shares those along x among all its rows; and few channels fill its vectors as we
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -19,12 +20,15 @@ from ..structure import Factors
 from . import launch, phases, pool, rowwise
 from .blocks import PIECES_A_THREAD, SMALL_WORK
 from .finish import Finish
-from .separable_kernels import MOST_TAPS, UNROLLED, kernels, weave
-from .separable_worker import CALL, RESIDUE, scratch_nbytes, worker
+from .separable_blend import MOST_ROWS, MOST_TAPS, UNROLLED
+from .separable_blend import kernels as blend_kernels
+from .separable_spread import kernels as spread_kernels
+from .separable_weave import WEAVING, order, weave
+from .separable_worker import CALL, PACKED, RESIDUE, scratch_nbytes, worker
 from .vector import ELEMENTS, Element, Path, path
 
 #: What a thread's ring of rows may take of the caches; strips are cut to fit.
-RING = 2**15
+RING = 2**16
 #: Where the narrowest strip takes more, or a stride is larger, there is no plan.
 MOST_RING = 2**20
 MOST_STRIDE = 2**10
@@ -32,6 +36,7 @@ MOST_STRIDE = 2**10
 ROWS_A_FILLED = 8
 
 MOST_WOVEN = 4  # phases
+_NONE = np.zeros(0, np.int64)  # kernels
 _SLACK = 64 * MOST_WOVEN  # bytes that whole vectors may reach past the end of a row
 
 
@@ -72,20 +77,11 @@ def _fewer_steps(geometry: ConvGeometry, element: Element) -> bool:
     return min(sy, kh) * (dealing + kw) + kh <= kh * kw * used
 
 
-class Weights(NamedTuple):
-    """Those along one axis, in the order of residues and taps, and the kernels to blend by."""
-
-    values: np.ndarray
-    step: int  # bytes from tap to tap
-    kernels: np.ndarray
-    weave: int  # a kernel, or 0
-
-
 class Packed(NamedTuple):
-    """The weights along both axes."""
+    """The weights along both axes, and the kernels to blend by."""
 
-    y: Weights
-    x: Weights
+    numbers: np.ndarray  # what the worker takes, as PACKED names it
+    arrays: tuple[np.ndarray, ...]  # whose addresses are among them
 
 
 class SeparablePlan:
@@ -103,6 +99,8 @@ class SeparablePlan:
         self.channels = geometry.in_channels
         self.y, self.x = (Resampling(axis, self.transposed) for axis in geometry.axes)
         self.weaves = self._weaves()
+        apart = self.x.step > 1 or self.x.source_step > 1
+        self.spreads = apart and self.channels >= path.lanes(element)
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(functools.partial(Layout, self))
 
@@ -115,11 +113,11 @@ class SeparablePlan:
         taps = self.x.residues["taps"]
         alike = taps.min() == taps.max() <= MOST_TAPS or (len(taps) <= 3 and taps.max() <= 2)
         return bool(
-            self.path.name == "avx512"
+            self.path.name in WEAVING
             and 2 <= len(taps) <= MOST_WOVEN
             and taps.min() > 0
             and alike
-            and self.channels <= self.path.lanes(self.element)
+            and self.channels < self.path.lanes(self.element)
         )
 
     def __str__(self) -> str:
@@ -133,22 +131,34 @@ class SeparablePlan:
 
     def pack(self, factors: Factors) -> Packed:
         """Lay the factors out, one weight a tap where all channels share it."""
-        return Packed(self._weights(self.y, factors.y), self._weights(self.x, factors.x))
-
-    def _weights(self, axis: Resampling, factor: np.ndarray) -> Weights:
-        channelwise = bool((factor != factor[:, :1]).any())
-        values = self._around(factor) if channelwise else factor[:, :1]
-        values = values[axis.taps].astype(self.element.dtype, copy=False)
-        counts = tuple(int(count) for count in axis.residues["taps"])
-        element = ELEMENTS.index(self.element)
-        packed = pool.aligned(values.size, self.element.dtype)
-        packed[...] = values.ravel()
-        return Weights(
-            packed,
-            values.shape[1] * self.element.dtype.itemsize,
-            kernels(self.path, element, channelwise, axis.most_taps),
-            weave(element, channelwise, counts) if axis is self.x and self.weaves else 0,
+        (y, y_channelwise), (x, x_channelwise) = (
+            self._weights(self.y, factors.y),
+            self._weights(self.x, factors.x),
         )
+        element = ELEMENTS.index(self.element)
+        along, across = (self.path, element, x_channelwise), (self.path, element, y_channelwise)
+        y_blends = blend_kernels(*across, self.y.most_taps, self.y.alike)
+        x_blends = spreads = _NONE
+        woven = 0
+        if self.weaves:
+            woven = weave(*along, tuple(self.x.residues["taps"].tolist()))
+        elif self.spreads:
+            spreads = spread_kernels(*along, self.x.most_taps)
+        else:
+            x_blends = blend_kernels(*along, self.x.most_taps)
+        arrays = y_blends, y, x_blends, x, spreads
+        at = [pool.address(array) for array in arrays]
+        steps = [array.shape[1] * array.itemsize for array in (y, x)]
+        numbers = np.array([at[0], at[1], steps[0], at[2], at[3], steps[1], at[4], woven], np.int64)
+        return Packed(numbers, arrays)
+
+    def _weights(self, axis: Resampling, factor: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Return those of an axis, in the order of residues and taps; are there any a channel?"""
+        channelwise = bool((factor != factor[:, :1]).any())
+        values = (self._around(factor) if channelwise else factor[:, :1])[axis.taps]
+        packed = pool.aligned(values.size, self.element.dtype).reshape(values.shape)
+        packed[...] = values
+        return packed, channelwise
 
     def _around(self, parts: np.ndarray) -> np.ndarray:
         """Return what each channel has, and on for some vectors from the first one again."""
@@ -165,15 +175,9 @@ class SeparablePlan:
         layout = self.layout(len(source), launch.allowed())
         layout.call.run(
             layout.threads,
+            (PACKED[0], packed.numbers),
             source=source,
             out=out,
-            y_weights=packed.y.values,
-            y_weights_step=packed.y.step,
-            y_kernels=packed.y.kernels,
-            x_weights=packed.x.values,
-            x_weights_step=packed.x.step,
-            x_kernels=packed.x.kernels,
-            weave=packed.x.weave,
             scale=None if finish.scale is None else self._around(finish.scale),
             bias=None if finish.bias is None else self._around(finish.bias),
             residual=finish.residual,
@@ -216,6 +220,15 @@ class Resampling:
         self.span = max((stop for _, stop in reached), default=self.low) - self.low
 
     @property
+    def alike(self) -> int:
+        """The most results in turn that read the same sources."""
+        if self.step == 1:
+            return 1
+        read = [(int(r["first"]), int(r["taps"])) for r in self.residues]
+        read += [(first + self.source_step, taps) for first, taps in read]
+        return max(len(list(run)) for _, run in itertools.groupby(read))
+
+    @property
     def streams(self) -> int:
         """As how many streams the taps of a strided axis see its pixels."""
         return min(self.most_taps, self.source_step // math.gcd(self.source_step, self.space))
@@ -253,10 +266,11 @@ class Layout:
             -(-(pixels * pixel + _SLACK) // 64) * 64 for pixels in (strip, read, stream)
         )
         streams = x.streams if x.source_step > 1 else x.step if x.step > 1 else 0
+        if plan.weaves or plan.spreads:
+            streams = 0
         most_taps = max(1, y.most_taps, len(x.taps) if plan.weaves else x.most_taps)
         each = scratch_nbytes(most_taps, ring, ring_step, streams * stream_step, staged)
         self.scratch_nbytes = each * self.threads
-        order = _order(plan.channels, path.lanes(plan.element), x.step) if plan.weaves else 0
         self.call = launch.Call(
             worker(),
             CALL,
@@ -273,7 +287,9 @@ class Layout:
             units=units,
             streams=x.streams,
             chunk=next((n for n in (4, 16) if pixel <= n), 64),
-            order=order,
+            order=order(path, pixel // 4, x.step) if plan.weaves else 0,
+            spreading=plan.spreads,
+            rows=min(MOST_ROWS, y.alike),
             weave_step=path.nbytes // pixel * pixel,
             ring=ring,
             ring_step=ring_step,
@@ -282,13 +298,3 @@ class Layout:
             scratch_nbytes=each,
             staged_nbytes=staged,
         )
-
-
-@functools.cache
-def _order(channels: int, lanes: int, streams: int) -> np.ndarray:
-    """Return which lane of which stream's vector each lane of as many vectors takes in a weave."""
-    pixel, channel = np.divmod(np.arange(streams * lanes), channels)
-    number, stream = np.divmod(pixel, streams)
-    lane = number * channels + channel
-    kind = np.int32 if lanes == 16 else np.int64
-    return np.where(lane < lanes, stream * lanes + lane, 0).astype(kind)

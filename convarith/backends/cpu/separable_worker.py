@@ -6,11 +6,13 @@ it; an upsampling by s so pays 1/s of the work along x. What is left is one kern
     out[i] = sum over t of weight[t][i mod C] * source[t][i]
 
 over contiguous elements, all lanes of every vector at work however few the channels. It blends
-rows of the ring into rows of the result, and it resamples: for a stride of the convolution the
-pixels of a row are dealt to as many streams first, for that of a transposed one the phases are
-streams of their own whose pixels are put in turn afterwards. Both move whole vectors, a pixel at a
-time in ascending order, so that each overwrites what the one before left behind. Where a vector
-holds several pixels, the streams of a few phases are *woven*: blended and put in turn in registers.
+rows of the ring into rows of the result, as many at once as read the same sources, and it
+resamples. A stride of the convolution, or that of a transposed one, sets pixels apart: those of a
+vector or more are *spread*, read and written where they lie. Of smaller ones the pixels of a row
+are dealt to as many streams first, and phases are streams whose pixels are put in turn afterwards.
+Both move whole vectors, a pixel at a time in ascending order, so that each overwrites what the one
+before left behind. Where a vector holds several pixels, the streams of a few phases are *woven*:
+blended and put in turn in registers.
 
 All sums start at +0 and run over the taps in order. A tap outside of the source adds zero or is
 left out, which is the same to the last bit.
@@ -28,7 +30,9 @@ from numba.extending import intrinsic
 from . import compiled
 from .direct_places import inside
 from .native import clear, copy, pointer, run_tile, take_next
-from .separable_kernels import BLEND, BLEND_NBYTES, WEAVE, WEAVE_NBYTES
+from .separable_blend import BLEND, BLEND_NBYTES
+from .separable_spread import SPREAD, SPREAD_NBYTES
+from .separable_weave import WEAVE, WEAVE_NBYTES
 
 _int = np.int64
 
@@ -56,7 +60,11 @@ _OF_AXIS = (
     *("source_size", "result_size", "source_step", "step", "space"),
     "residues",  # address of RESIDUEs, as many as the step
     *("low", "span"),  # where the first `step` results read, all together
-    *("kernels", "weights", "weights_step"),
+)
+#: What a packed kernel has for the worker, in this order.
+PACKED = (
+    *(f"{axis}_{name}" for axis in "yx" for name in ("kernels", "weights", "weights_step")),
+    *("spreads", "weave"),  # addresses of kernels and of a kernel
 )
 #: What a worker is called with; all steps and sizes but those above are in bytes.
 CALL = np.dtype(
@@ -64,10 +72,12 @@ CALL = np.dtype(
         *((name, _int) for name in ("counter", "source", "out")),
         *((name, _int) for name in ("scale", "bias", "residual", "activation")),
         *((f"{axis}_{name}", _int) for axis in "yx" for name in _OF_AXIS),
+        *((name, _int) for name in PACKED),
         *((name, _int) for name in ("pixel", "move", "moves")),  # see BLEND
         *((name, _int) for name in ("block", "blocks", "strip", "strips", "units")),  # results
-        *((name, _int) for name in ("streams", "chunk")),
-        *((name, _int) for name in ("weave", "order", "weave_step")),  # 0 where there is none
+        *((name, _int) for name in ("streams", "chunk", "spreading")),
+        ("rows", _int),  # of results that are blended at once, at most
+        *((name, _int) for name in ("order", "weave_step")),
         *((name, _int) for name in ("ring", "ring_step", "stream_step", "most_taps")),
         *((name, _int) for name in ("scratch", "scratch_nbytes", "staged_nbytes")),
     ]
@@ -76,7 +86,7 @@ CALL = np.dtype(
 
 def scratch_nbytes(most_taps: int, ring: int, ring_step: int, streams: int, staged: int) -> int:
     """Return the scratch of one thread: kernels' arguments, tags, ring, streams, a row."""
-    words = 2 * BLEND_NBYTES + WEAVE_NBYTES + 8 * (2 * most_taps + ring)
+    words = 2 * BLEND_NBYTES + WEAVE_NBYTES + SPREAD_NBYTES + 8 * (2 * most_taps + ring)
     return -(-words // 64) * 64 + ring * ring_step + streams + staged
 
 
@@ -119,12 +129,17 @@ def _take(chunk, target, source, outer, outer_step, inner, inner_step, pixel):
 
 
 @njit
-def _resample(call, blend_address, weave_address, source, start, width, work, target):
-    """Resample the row at `source` to `width` results from `start` on, at `target`."""
-    blend = carray(pointer(blend_address), 1, BLEND)[0]
+def _resample(call, along, source, start, width, work, target):
+    """Resample the row at `source` to `width` results from `start` on, at `target`.
+
+    `along` is the address of a BLEND, a WEAVE and a SPREAD.
+    """
+    weave_address, spread_address = along + BLEND_NBYTES, along + BLEND_NBYTES + WEAVE_NBYTES
+    blend = carray(pointer(along), 1, BLEND)[0]
     sources = carray(pointer(blend.sources), call.most_taps, _int)
     residues = carray(pointer(call.x_residues), call.x_step, RESIDUE)
     kernels = carray(pointer(call.x_kernels), 5, _int)
+    spreads = carray(pointer(call.spreads), 5, _int)
     pixel, step, source_step = call.pixel, call.x_step, call.x_source_step
     each = -(-width // step)  # results of a residue
     if call.x_span == 0:
@@ -133,7 +148,8 @@ def _resample(call, blend_address, weave_address, source, start, width, work, ta
     low = call.x_low + start // step * source_step
     span = (each - 1) * source_step + call.x_span
     row = source + low * pixel
-    if low < 0 or low + span > call.x_source_size or source_step > 1:
+    dealing = source_step > 1 and not call.spreading
+    if low < 0 or low + span > call.x_source_size or dealing:
         before = min(max(-low, 0), span)
         behind = min(max(low + span - call.x_source_size, 0), span - before)
         inside = work + -(-before * pixel // 64) * 64  # aligned vectors are stored faster
@@ -147,7 +163,7 @@ def _resample(call, blend_address, weave_address, source, start, width, work, ta
         row = inside - before * pixel
     streams = work + call.staged_nbytes
     dealt = 1
-    if source_step > 1:  # tap t reads every so many pixels: a stream
+    if dealing:  # tap t reads every so many pixels: a stream
         dealt = call.streams
         for i in range(dealt):
             first = i * call.x_space % source_step
@@ -167,21 +183,34 @@ def _resample(call, blend_address, weave_address, source, start, width, work, ta
     for i in range(step):
         residue = residues[i]
         for t in range(residue.taps):
-            at = (residue.first - call.x_low + t * call.x_space) // source_step
-            sources[blended + t] = row + t % dealt * call.stream_step + at * pixel
+            at = residue.first - call.x_low + t * call.x_space
+            if dealing:
+                sources[blended + t] = (
+                    row + t % dealt * call.stream_step + at // source_step * pixel
+                )
+            else:
+                sources[blended + t] = row + at * pixel
+        weights = call.x_weights + residue.weights * call.x_weights_step
         if call.weave:
             blended += residue.taps
-            continue
-        blend.count = residue.taps
-        blend.weights = call.x_weights + residue.weights * call.x_weights_step
-        blend.nbytes = each * pixel
-        blend.out = target if step == 1 else streams + i * call.stream_step
-        run_tile(kernels[min(residue.taps, 4)], blend_address)
+        elif call.spreading:
+            spread = carray(pointer(spread_address), 1, SPREAD)[0]
+            spread.count = residue.taps
+            spread.weights = weights
+            spread.pixels = each
+            spread.out = target + i * pixel
+            run_tile(spreads[min(residue.taps, 4)], spread_address)
+        else:
+            blend.count = residue.taps
+            blend.weights0 = weights
+            blend.nbytes = each * pixel
+            blend.out = target if step == 1 else streams + i * call.stream_step
+            run_tile(kernels[min(residue.taps, 4)], along)
     if call.weave:
         weaving = carray(pointer(weave_address), 1, WEAVE)[0]
         weaving.out, weaving.nbytes = target, each * pixel
         run_tile(call.weave, weave_address)
-    elif step > 1:
+    elif step > 1 and not call.spreading:
         _take(call.chunk, target, streams, each, pixel, step, call.stream_step, pixel)
 
 
@@ -189,15 +218,16 @@ def separable(call_address, thread):
     """Take pieces of work until there are none left."""
     call = carray(pointer(call_address), 1, CALL)[0]
     y_residues = carray(pointer(call.y_residues), call.y_step, RESIDUE)
-    kernels = carray(pointer(call.y_kernels), 5, _int)
+    kernels = carray(pointer(call.y_kernels), 15, _int)
     at = call.scratch + thread * call.scratch_nbytes
-    x_address, y_address = at, at + BLEND_NBYTES
-    along = carray(pointer(x_address), 1, BLEND)[0]
-    across = carray(pointer(y_address), 1, BLEND)[0]
+    across_address, along_address = at, at + BLEND_NBYTES
+    across = carray(pointer(across_address), 1, BLEND)[0]
+    along = carray(pointer(along_address), 1, BLEND)[0]
     at += 2 * BLEND_NBYTES
-    weave_address = at
-    weaving = carray(pointer(weave_address), 1, WEAVE)[0]
+    weaving = carray(pointer(at), 1, WEAVE)[0]
     at += WEAVE_NBYTES
+    spread = carray(pointer(at), 1, SPREAD)[0]
+    at += SPREAD_NBYTES
     along.sources, across.sources = at, at + 8 * call.most_taps
     y_sources = carray(pointer(across.sources), call.most_taps, _int)
     at += 16 * call.most_taps
@@ -205,16 +235,20 @@ def separable(call_address, thread):
     at += 8 * call.ring
     ring = at + -at % 64
     work = ring + call.ring * call.ring_step
-    along.period = across.period = call.pixel
+    along.period = across.period = spread.pixel = call.pixel
     along.move = across.move = call.move
-    along.weights_step, across.weights_step = call.x_weights_step, call.y_weights_step
-    weaving.sources, weaving.order, weaving.step = along.sources, call.order, call.weave_step
-    weaving.weights, weaving.weights_step = call.x_weights, call.x_weights_step
     along.moves = across.moves = call.moves
-    along.scale = along.bias = along.residual = along.activation = 0
+    weaving.sources = spread.sources = along.sources
+    along.weights_step = weaving.weights_step = spread.weights_step = call.x_weights_step
+    weaving.weights, weaving.order, weaving.step = call.x_weights, call.order, call.weave_step
+    spread.source_step = call.x_source_step * call.pixel
+    spread.out_step = call.x_step * call.pixel
+    along.scale = along.bias = along.residual = along.activation = along.c_row = 0
+    across.weights_step = call.y_weights_step
     across.scale, across.bias = call.scale, call.bias
     across.residual = 0
     across.activation = call.activation
+    across.c_row = call.x_result_size * call.pixel
     while True:
         unit = take_next(call.counter)
         if unit >= call.units:
@@ -223,8 +257,10 @@ def separable(call_address, thread):
         n, block = divmod(unit, call.blocks)
         start = strip * call.strip
         width = min(call.strip, call.x_result_size - start)
+        across.nbytes = width * call.pixel
         held[:] = -1
-        for y in range(block * call.block, min((block + 1) * call.block, call.y_result_size)):
+        y, stop = block * call.block, min((block + 1) * call.block, call.y_result_size)
+        while y < stop:
             u, residue = divmod(y, call.y_step)
             residue = y_residues[residue]
             first = residue.first + u * call.y_source_step
@@ -238,12 +274,34 @@ def separable(call_address, thread):
                     held[slot] = q
                     source = call.source
                     source += (n * call.y_source_size + q) * call.x_source_size * call.pixel
-                    _resample(call, x_address, weave_address, source, start, width, work, row)
-            place = ((n * call.y_result_size + y) * call.x_result_size + start) * call.pixel
+                    _resample(call, along_address, source, start, width, work, row)
             across.count = t_stop - t_start
-            across.weights = call.y_weights + (residue.weights + t_start) * call.y_weights_step
+            weights = call.y_weights + t_start * call.y_weights_step
+            across.weights0 = weights + residue.weights * call.y_weights_step
+            rows = 1  # that read the same
+            while rows < min(call.rows, stop - y):
+                u, i = divmod(y + rows, call.y_step)
+                following = y_residues[i]
+                if following.first + u * call.y_source_step != first:
+                    break
+                if following.taps != residue.taps:
+                    break
+                there = weights + following.weights * call.y_weights_step
+                if rows == 1:
+                    across.weights1 = there
+                elif rows == 2:
+                    across.weights2 = there
+                else:
+                    across.weights3 = there
+                rows += 1
+            level = rows >> 1  # of 4, 2 or 1 rows, as there is a kernel
+            kernel = kernels[5 * level + min(across.count, 4)]
+            while kernel == 0:
+                level -= 1
+                kernel = kernels[5 * level + min(across.count, 4)]
+            place = ((n * call.y_result_size + y) * call.x_result_size + start) * call.pixel
             across.out = call.out + place
-            across.nbytes = width * call.pixel
             if call.residual:
                 across.residual = call.residual + place
-            run_tile(kernels[min(across.count, 4)], y_address)
+            run_tile(kernel, across_address)
+            y += 1 << level

@@ -1,0 +1,255 @@
+"""The blend of separable products: rows of contiguous elements, weighted and summed.
+
+    out[r][i] = sum over t of weight[r][t][i mod C] * source[t][i]
+
+with the epilogue. Rows of results that read the same sources are blended together: an upsampling
+by s has s of them, and loads each vector of the sources once for as many as the registers hold.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from . import compiled
+from .emitter import Emitter
+from .native import BYTES, I64, offset
+from .vector import PATHS, Path
+
+_int = np.int64
+
+#: Rows that one kernel blends: powers of two up to
+MOST_ROWS = 4
+#: What a blend is called with, by address.
+BLEND = np.dtype(
+    [
+        *(
+            (name, _int)
+            for name in (
+                "sources",  # address of the sources' addresses
+                "count",  # of taps
+                "weights_step",  # bytes from tap to tap
+                "period",  # bytes of the channels
+                "move",  # those of a vector, modulo the period
+                "moves",  # those of UNROLLED vectors
+                "out",
+                "c_row",  # bytes from row to row of the results
+                "nbytes",  # of a row
+                "scale",  # as long as the weights of a tap; or 0
+                "bias",
+                "residual",  # laid out as the results; or 0
+                "activation",  # its place in ACTIVATIONS
+            )
+        ),
+        # Addresses: one weight a tap; or one of each channel, and then on from the first again.
+        *((f"weights{row}", _int) for row in range(MOST_ROWS)),
+    ]
+)
+BLEND_NBYTES = BLEND.itemsize
+#: Taps that a kernel of its own holds in registers; 0 is the one for any number.
+MOST_TAPS = 4
+#: Vectors that a step of the loop blends, where registers are no matter.
+UNROLLED = 4
+
+
+@functools.cache
+def kernels(
+    path: Path, element: int, channelwise: bool, most_taps: int, most_rows: int = 1
+) -> np.ndarray:
+    """Return the addresses of the blends, ``[i, taps]`` for 2**i rows; 0 where there is none.
+
+    For a row there always is one; for several at most `most_rows`, and where registers hold all
+    weights. `channelwise` ones have a weight for each channel, others one for all. Taps are 0 to
+    `MOST_TAPS`; the ones for 0 take any number.
+    """
+    table = np.zeros((MOST_ROWS.bit_length(), MOST_TAPS + 1), np.int64)
+    table[0] = _kernel(path, element, channelwise, 0, 1)
+    for taps in range(1, most_taps + 1) if most_taps <= MOST_TAPS else ():
+        for i, rows in enumerate((1, 2, 4)):
+            if rows == 1 or (rows <= most_rows and _room(path, channelwise, taps, rows)):
+                table[i, taps] = _kernel(path, element, channelwise, taps, rows)
+    return table
+
+
+def _room(path: Path, channelwise: bool, taps: int, rows: int) -> int:
+    """Return how many vectors of each row fit beside all weights, a source, and a product."""
+    if taps == 0 or channelwise:
+        return UNROLLED if rows == 1 else 0
+    return min(UNROLLED, (path.registers - 2 - rows * taps) // rows)
+
+
+@functools.cache
+def _kernel(path: Path, element: int, channelwise: bool, taps: int, rows: int) -> int:
+    constants = (path.name, element, int(channelwise), taps, rows)
+    name, element, channelwise_, taps, rows = constants
+
+    def blend(arguments):
+        emit(name, element, channelwise_, taps, rows, arguments)
+
+    return compiled.address(compiled.TILE, blend)
+
+
+@intrinsic(prefer_literal=True)
+def emit(typing, path, element, channelwise, taps, rows, arguments):
+    """Generate the blend; all but the last are constants."""
+    signature = types.void(path, element, channelwise, taps, rows, arguments)
+    constants = [constant.literal_value for constant in (element, channelwise, taps, rows)]
+
+    def generate(context, builder, signature, arguments):
+        _Blend(PATHS[path.literal_value], *constants, builder, arguments[-1])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+class _Blend(Emitter):
+    """The generator of one blend: loops along the rows, one after the other.
+
+    The first is for whole steps without an epilogue, whose branches would take as long as the
+    sums do; the others, of ever smaller steps, are for what is left.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        element: int,
+        channelwise: int,
+        taps: int,
+        rows: int,
+        builder: ir.IRBuilder,
+        arguments: ir.Value,
+    ) -> None:
+        super().__init__(path, element, builder, BLEND, arguments)
+        self.channelwise, self.taps = bool(channelwise), taps
+        self.rows, self.stored = rows, self.lanes
+        self.sources = [self._source(I64(t)) for t in range(taps)]
+        self.splats = [
+            [self._weight(i, I64(t)) for t in range(taps) if not channelwise] for i in range(rows)
+        ]
+        parts = [self.arguments[name] for name in ("scale", "bias", "residual", "activation")]
+        plain = builder.icmp_signed("==", functools.reduce(builder.or_, parts), I64(0))
+        state = [I64(0), I64(0)]
+        room = _room(path, self.channelwise, taps, rows)
+        state = self._loop(state, room, plain=plain)
+        if rows == 1:
+            state = self._loop(state, UNROLLED)
+        state = self._loop(state, 1)
+        self._loop(state, 1, masked=True)
+
+    def _source(self, t: ir.Value) -> ir.Value:
+        b = self.builder
+        table = b.inttoptr(self.arguments["sources"], BYTES)
+        return b.inttoptr(self._load_int(offset(b, table, b.shl(t, I64(3)))), BYTES)
+
+    def _weight(self, row: int, t: ir.Value, channel: ir.Value | None = None) -> ir.Value:
+        """Return a row's weights of a tap, from `channel` on or of all."""
+        b = self.builder
+        at = self._pointer(f"weights{row}")
+        at = offset(b, at, b.mul(t, self.arguments["weights_step"]))
+        if channel is not None:
+            return self._load(offset(b, at, channel))
+        scalar = b.load(b.bitcast(at, self.element.type.as_pointer()))
+        scalar.align = self.itemsize
+        return self._splat(scalar)
+
+    def _loop(
+        self,
+        state: list[ir.Value],
+        vectors: int,
+        *,
+        plain: ir.Value | None = None,
+        masked: bool = False,
+    ) -> list[ir.Value]:
+        """Blend while `vectors` whole ones are left, or if masked any part of one.
+
+        With `plain`, only where that holds, and without the epilogue. The state is how far it is
+        from the start, and from the first channel, in bytes.
+        """
+        b, wide, held = self.builder, self.path.nbytes, self.arguments
+        self.vectors, self.masked = vectors, masked
+        needed = I64(1 if masked else vectors * wide)
+
+        def going(position, channel):
+            left = b.sub(held["nbytes"], position)
+            goes = b.icmp_signed(">=", left, needed)
+            return goes if plain is None else b.and_(goes, plain)
+
+        def body(position, channel):
+            if masked:
+                there = b.sdiv(b.sub(held["nbytes"], position), I64(self.itemsize))
+            else:
+                there = I64(self.lanes)
+            self.mask = self._first_lanes(there, self.lanes)
+            sums = self._blended(position, channel)
+            self.arguments = held | {
+                "c": b.add(held["out"], position),
+                "scale": self._moved("scale", channel),
+                "bias": self._moved("bias", channel),
+                "residual": self._moved("residual", position),
+            }
+            if plain is None:
+                sums = self._epilogue(sums)
+            self._store(sums)
+            self.arguments = held
+            further = b.add(position, I64(vectors * wide))
+            if plain is not None and not self.channelwise:
+                return further, channel  # which nothing asks for then
+            moved = b.add(channel, held["move" if vectors == 1 else "moves"])
+            around = b.sub(moved, held["period"])
+            return further, b.select(b.icmp_signed("<", around, I64(0)), moved, around)
+
+        return self._while(state, going, body)
+
+    def _moved(self, name: str, nbytes: ir.Value) -> ir.Value:
+        """Return an address as far on as the loop has come, 0 where there is none."""
+        b, at = self.builder, self.arguments[name]
+        return b.select(b.icmp_signed("!=", at, I64(0)), b.add(at, nbytes), at)
+
+    def _blended(self, position: ir.Value, channel: ir.Value) -> list[list[ir.Value]]:
+        """Return the sums of a step's vectors, row by row."""
+        b = self.builder
+        zeros = [[self._constant(0)] * self.vectors for _ in range(self.rows)]
+        if self.taps:
+            sums = zeros
+            for t in range(self.taps):
+                splats = None if self.channelwise else [row[t] for row in self.splats]
+                sums = self._add_tap(sums, self.sources[t], I64(t), splats, position, channel)
+            return sums
+
+        def going(t, *running):
+            return b.icmp_signed("<", t, self.arguments["count"])
+
+        def body(t, *running):
+            splats = None if self.channelwise else [self._weight(0, t)]
+            (summed,) = self._add_tap([running], self._source(t), t, splats, position, channel)
+            return b.add(t, I64(1)), *summed
+
+        return [self._while([I64(0), *zeros[0]], going, body)[1:]]
+
+    def _add_tap(self, sums, source, t, splats, position, channel) -> list[list[ir.Value]]:
+        """Add a tap to the sums; `splats` are its weights for each row, None if channelwise."""
+        b = self.builder
+        source = offset(b, source, position)
+        result: list[list[ir.Value]] = [[] for _ in sums]
+        for j in range(self.vectors):
+            at = j * self.path.nbytes
+            loaded = self._load(offset(b, source, at), last=self.masked)
+            for i, row in enumerate(sums):
+                weight = splats[i] if splats else self._weight(i, t, b.add(channel, I64(at)))
+                result[i].append(self._times_plus(loaded, weight, row[j]))
+        return result
+
+    def _store(self, sums: list[list[ir.Value]]) -> None:
+        b = self.builder
+        for i, row in enumerate(sums):
+            for j, value in enumerate(row):
+                at = self._at("c", i, j)
+                if self.masked:
+                    self._masked_store(value, at)
+                else:
+                    at = b.bitcast(at, self.vector.as_pointer())
+                    b.store(value, at).align = self.itemsize

@@ -1,0 +1,157 @@
+"""The spread of separable products: a row's pixels blended to every so many places of another.
+
+    out[p*out_step + i] = sum over t of weight[t][i] * source[t][p*source_step + i]
+
+A strided convolution reads pixels apart, and each phase of a transposed one writes them apart.
+It is for pixels of a vector at least: the last vector of one overlaps that before it, where the
+others would leave lanes over.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from . import compiled
+from .emitter import Emitter
+from .native import BYTES, I64, offset
+from .separable_blend import MOST_TAPS
+from .vector import PATHS, Path
+
+#: What a spread is called with, by address.
+SPREAD = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "sources",  # address of the sources' addresses
+            "count",  # of taps
+            "weights",  # one a tap; or one of each channel
+            "weights_step",  # bytes from tap to tap
+            "pixels",
+            "pixel",  # bytes of one, a vector's at least
+            "source_step",  # bytes from pixel to pixel
+            "out",
+            "out_step",
+        )
+    ]
+)
+SPREAD_NBYTES = SPREAD.itemsize
+
+
+@functools.cache
+def kernels(path: Path, element: int, channelwise: bool, most: int) -> np.ndarray:
+    """Return the addresses of the spreads of 0 to `MOST_TAPS` taps, where there are at most `most`.
+
+    The first one takes any number.
+    """
+    table = np.full(MOST_TAPS + 1, _kernel(path, element, channelwise, 0), np.int64)
+    for taps in range(1, most + 1) if most <= MOST_TAPS else ():
+        table[taps] = _kernel(path, element, channelwise, taps)
+    return table
+
+
+@functools.cache
+def _kernel(path: Path, element: int, channelwise: bool, taps: int) -> int:
+    constants = (path.name, element, int(channelwise), taps)
+    name, element, channelwise_, taps = constants
+
+    def spread(arguments):
+        emit(name, element, channelwise_, taps, arguments)
+
+    return compiled.address(compiled.TILE, spread)
+
+
+@intrinsic(prefer_literal=True)
+def emit(typing, path, element, channelwise, taps, arguments):
+    """Generate the spread; all but the last are constants."""
+    signature = types.void(path, element, channelwise, taps, arguments)
+    constants = [constant.literal_value for constant in (element, channelwise, taps)]
+
+    def generate(context, builder, signature, arguments):
+        _Spread(PATHS[path.literal_value], *constants, builder, arguments[-1])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+class _Spread(Emitter):
+    """The generator of one spread: over pixels, and a pixel's vectors."""
+
+    def __init__(
+        self,
+        path: Path,
+        element: int,
+        channelwise: int,
+        taps: int,
+        builder: ir.IRBuilder,
+        arguments: ir.Value,
+    ) -> None:
+        super().__init__(path, element, builder, SPREAD, arguments)
+        self.channelwise, self.taps = bool(channelwise), taps
+        held, b = self.arguments, builder
+        self.sources = [self._source(I64(t)) for t in range(taps)]
+        self.splats = [self._weight(I64(t)) for t in range(taps) if not channelwise]
+        last = b.sub(held["pixel"], I64(path.nbytes))
+
+        def body(left, position, out):
+            def before_last(channel):
+                return b.icmp_signed("<", channel, last)
+
+            def vector(channel):
+                self._vector(position, channel, out)
+                return [b.add(channel, I64(path.nbytes))]
+
+            self._while([I64(0)], before_last, vector)
+            self._vector(position, last, out)
+            further = b.add(position, held["source_step"])
+            return b.sub(left, I64(1)), further, b.add(out, held["out_step"])
+
+        def going(left, position, out):
+            return b.icmp_signed(">", left, I64(0))
+
+        self._while([held["pixels"], I64(0), held["out"]], going, body)
+
+    def _source(self, t: ir.Value) -> ir.Value:
+        b = self.builder
+        table = self._pointer("sources")
+        return b.inttoptr(self._load_int(offset(b, table, b.shl(t, I64(3)))), BYTES)
+
+    def _weight(self, t: ir.Value, channel: ir.Value | None = None) -> ir.Value:
+        """Return the weights of a tap, from `channel` on or of all."""
+        b = self.builder
+        at = offset(b, self._pointer("weights"), b.mul(t, self.arguments["weights_step"]))
+        if channel is not None:
+            return self._load(offset(b, at, channel))
+        scalar = b.load(b.bitcast(at, self.element.type.as_pointer()))
+        scalar.align = self.itemsize
+        return self._splat(scalar)
+
+    def _vector(self, position: ir.Value, channel: ir.Value, out: ir.Value) -> None:
+        """Blend and store the vector of a pixel that begins at `channel`."""
+        b = self.builder
+
+        def plus(t, source, value):
+            splat = self.splats[t] if self.taps and not self.channelwise else None
+            t = I64(t) if isinstance(t, int) else t
+            weight = splat or self._weight(t, channel if self.channelwise else None)
+            loaded = self._load(offset(b, source, b.add(position, channel)))
+            return self._times_plus(loaded, weight, value)
+
+        value = self._constant(0)
+        for t in range(self.taps):
+            value = plus(t, self.sources[t], value)
+        if not self.taps:
+
+            def going(t, value):
+                return b.icmp_signed("<", t, self.arguments["count"])
+
+            def body(t, value):
+                return b.add(t, I64(1)), plus(t, self._source(t), value)
+
+            value = self._while([I64(0), value], going, body)[1]
+        at = b.inttoptr(b.add(out, channel), self.vector.as_pointer())
+        b.store(value, at).align = self.itemsize
