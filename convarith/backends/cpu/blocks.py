@@ -24,7 +24,6 @@ class Tile(NamedTuple):
     vectors: int
 
 
-@functools.lru_cache(maxsize=4096)
 def choose_tile(
     path: Path,
     element: Element,
@@ -36,7 +35,25 @@ def choose_tile(
     most_rows: int | None = None,
     taps: int = 0,
 ) -> Tile:
-    """Return the tile that needs the fewest cycles for `width` results of `columns` columns.
+    """Return the tile that needs the fewest cycles, see `fewest_cycles`."""
+    return fewest_cycles(
+        path, element, width, columns, steps, channelwise, vectors, most_rows, taps
+    )[1]
+
+
+@functools.lru_cache(maxsize=4096)
+def fewest_cycles(
+    path: Path,
+    element: Element,
+    width: int,
+    columns: int,
+    steps: int,
+    channelwise: bool,
+    vectors: int | None = None,
+    most_rows: int | None = None,
+    taps: int = 0,
+) -> tuple[float, Tile]:
+    """Return an estimate of the cycles for `width` results of `columns` columns, and the tile.
 
     Parameters
     ----------
@@ -65,7 +82,8 @@ def choose_tile(
         and shape[1] <= needed
         and vectors in (None, shape[1])
     ]
-    return Tile(*min(fitting, key=cycles))
+    best = min(fitting, key=cycles)
+    return cycles(best)[0], Tile(*best)
 
 
 def _cycles(rows: int, vectors: int, steps: int, channelwise: bool, taps: int) -> float:

@@ -13,10 +13,10 @@ import numpy as np
 from ...geometry import ConvGeometry
 from ..protocol import Product
 from . import launch, phases, pool, tuning
-from .blocks import Blocks, choose_tile
+from .blocks import Blocks, choose_tile, fewest_cycles
 from .direct_layout import Job, Layout
 from .finish import NOTHING, Finish
-from .phases import ONE, Phase
+from .phases import Phase
 from .tile import CHANNELWISE, DENSE, HALVED
 from .vector import Element, Path
 
@@ -40,12 +40,9 @@ class DirectPlan:
     ) -> None:
         self.path, self.element, self.geometry = path, element, geometry
         self.transposed = product == "transpose"
-        axes = geometry.axes
         # Where every axis is pointwise, the batch and all axes are one row of pixels.
-        self.flat = all((a.kernel, a.stride, a.low, a.output) == (1, 1, 0, a.size) for a in axes)
-        if self.flat:
-            axes = (ONE._replace(size=math.prod(axis.size for axis in axes)),)
-        self.axes = (ONE,) * (3 - len(axes)) + axes
+        self.flat = phases.is_pointwise(geometry.axes)
+        self.axes = phases.flattened(geometry.axes)
         self.groups = geometry.groups
         source, result = geometry.in_channels, geometry.out_channels
         if self.transposed:
@@ -84,8 +81,27 @@ class DirectPlan:
         return (
             phases.transposed(z, merge=False),
             phases.transposed(y, merge=False),
-            phases.transposed(x, merge=self.groups == 1),
+            self._whole_or_within(phases.transposed(x, merge=self.groups == 1)),
         )
+
+    def _whole_or_within(self, merged: list[Phase]) -> list[Phase]:
+        """Return the phases of the last axis, or their parts within the array where that is faster.
+
+        A tile with results outside is staged: it takes some twice its time.
+        """
+        parts = [phases.within(phase, self.axes[2]) for phase in merged]
+
+        def cycles(phase: Phase, ends: int) -> float:
+            steps = self.depth * len(phase.taps[0])
+            columns = len(phase.taps) * self.columns
+            all_, tile = fewest_cycles(
+                self.path, self.element, phase.length, columns, steps, self.channelwise
+            )
+            return all_ * (1 + ends / -(-phase.length // tile.rows))
+
+        whole = sum(cycles(phase, len(own) - 1) for phase, own in zip(merged, parts, strict=True))
+        within = sum(cycles(phase, 0) for own in parts for phase in own)
+        return list(itertools.chain(*parts)) if within < whole else merged
 
     def _fits_a_half(self) -> bool:
         """Whether the rows of results come in pairs, half a vector each; they share tiles then."""

@@ -14,13 +14,13 @@ from . import launch, pool
 from .blocks import PIECES_A_THREAD, SMALL_WORK, evenly
 from .direct_layout import strides_of
 from .gradient_worker import BLOCK, CALL, PANEL, ROWS, SPAN, scratch_nbytes, worker
-from .phases import ONE
+from .phases import flattened, is_pointwise
 from .tile import DENSE, shapes
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS, Element, Path
 
 #: Pixels whose products are summed before they are added to the others, at least a row of them
-#: unless it is LONG_ROWS times as long.
+#: unless it is LONG_ROWS times as long. A row of pixels of a pointwise kernel may end anywhere.
 CHUNK_PIXELS, LONG_ROWS = 256, 4
 #: How many at most for each byte of a vector, where strips of g are copied: a panel and as many
 #: rows' channels of the input then share the first-level cache.
@@ -48,7 +48,7 @@ class GradientPlan:
 
     def __init__(self, path: Path, element: Element, geometry: ConvGeometry) -> None:
         self.path, self.element, self.geometry = path, element, geometry
-        self.axes = (ONE,) * (3 - geometry.rank) + geometry.axes
+        self.axes = flattened(geometry.axes)
         self.groups = geometry.groups
         self.depth = geometry.in_channels // self.groups
         self.columns = geometry.out_channels // self.groups
@@ -288,17 +288,17 @@ class GradientLayout:
         sizes, outputs = [a.size for a in axes], [a.output for a in axes]
         output_rows = batch * outputs[0] * outputs[1]
         most = min(CHUNK_PIXELS, PIXELS_A_BYTE * plan.path.nbytes) if plan.packs else CHUNK_PIXELS
-        width = -(-outputs[2] // -(-outputs[2] // (LONG_ROWS * most)))
+        longest = most if is_pointwise(plan.geometry.axes) else LONG_ROWS * most
+        width = -(-outputs[2] // -(-outputs[2] // longest))
         self.chunk = min(output_rows, max(1, most // width))
         pixel = plan.geometry.in_channels * itemsize
         g_pixel = plan.geometry.out_channels * itemsize
         nbytes = math.prod(plan.geometry.kernel_shape) * itemsize
         operands = batch * (math.prod(sizes) * pixel + math.prod(outputs) * g_pixel)
-        chunks = -(-output_rows // self.chunk)
+        chunks = -(-output_rows // self.chunk) * -(-outputs[2] // width)
         dealt = operands >= max(LARGE_OPERANDS, OPERANDS_A_RESULT * PARTS * nbytes)
         dealt = dealt and PARTS * nbytes <= PARTS_BYTES
-        part = -(-chunks // (PARTS if dealt else 1))
-        self.parts = -(-chunks // part)
+        self.parts = min(PARTS, chunks) if dealt else 1
         panels = plan.panel_table()
         spans = plan.spans()
         groups = plan.swapped_groups() if plan.swapped else plan.groups_of_rows()
@@ -348,7 +348,8 @@ class GradientLayout:
             span_count=len(spans),
             units=units,
             chunk=self.chunk,
-            part=part * self.chunk,
+            chunks=chunks,
+            parts=self.parts,
             output_rows=output_rows,
             width=width,
             nbytes=nbytes,

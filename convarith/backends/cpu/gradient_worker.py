@@ -58,8 +58,9 @@ CALL = np.dtype(
         ("g_strides", _int, 4),
         *((name, _int) for name in ("rows", "row_count", "panels", "panel_count")),
         *((name, _int) for name in ("blocks", "block_count", "spans", "span_count", "units")),
-        *((name, _int) for name in ("chunk", "part", "output_rows")),  # rows (n, z, y) of outputs
+        *((name, _int) for name in ("chunk", "output_rows")),  # rows (n, z, y) of outputs
         ("width", _int),  # columns of a chunk
+        *((name, _int) for name in ("chunks", "parts")),  # how many there are
         ("nbytes", _int),  # of a part's result
         *((name, _int) for name in ("a_row", "c_row", "swapped")),
         *((name, _int) for name in ("x_pitch", "g_pitch")),  # of strips' pixels; 0 without them
@@ -179,18 +180,18 @@ def gradient(call_address, thread):
         part, s = divmod(rest, call.span_count)
         span, block = spans[s], blocks[b]
         out = call.out + part * call.nbytes
-        part_start, part_stop = part * call.part, min((part + 1) * call.part, call.output_rows)
+        part_start = call.chunks * part // call.parts
+        part_stop = call.chunks * (part + 1) // call.parts
         channels = panels[span.first].a_offset  # the same for all of a span
         strip = panels[span.first].b_offset
         strip_nbytes = panels[span.stop - 1].b_offset + panels[span.stop - 1].nbytes - strip
         tile.b_step = call.g_pitch or call.g_strides[3]
         if call.swapped:
             tile.b_step = call.step[2] * call.x_strides[3]
-        chunks = -(-(part_stop - part_start) // call.chunk)
-        for place in range(chunks * -(-call.output[2] // call.width)):
+        for place in range(part_start, part_stop):
             down, across = divmod(place, -(-call.output[2] // call.width))
-            first, left = part_start + down * call.chunk, across * call.width
-            stop = min(first + call.chunk, part_stop)
+            first, left = down * call.chunk, across * call.width
+            stop = min(first + call.chunk, call.output_rows)
             right = min(left + call.width, call.output[2])
             chunk = first, stop, left, right
             if call.g_pitch:
@@ -212,7 +213,7 @@ def gradient(call_address, thread):
                         _copy_segments(
                             call, rows, channels, segments, tile.count, tile.length, x_strip
                         )
-                tile.accumulate = place + rows.adds
+                tile.accumulate = place - part_start + rows.adds
                 for p in range(span.first, span.stop):
                     panel = panels[p]
                     tile.lanes = panel.lanes

@@ -19,6 +19,18 @@ from ...axis import Axis
 ONE = Axis(1, 1, 1, 1, 0, 0)
 
 
+def flattened(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """Return three axes for the kernels: one row of pixels where every axis is pointwise."""
+    if is_pointwise(axes):
+        axes = (ONE._replace(size=math.prod(axis.size for axis in axes)),)
+    return (ONE,) * (3 - len(axes)) + axes
+
+
+def is_pointwise(axes: tuple[Axis, ...]) -> bool:
+    """Whether output o reads input o alone along every axis."""
+    return all((a.kernel, a.stride, a.low, a.output) == (1, 1, 0, a.size) for a in axes)
+
+
 class Phase(NamedTuple):
     """Results that read the source alike: ``start + m + u*step``, for ``u < length``.
 
@@ -71,6 +83,22 @@ def transposed(axis: Axis, *, merge: bool) -> list[Phase]:
                 Phase(start, count, first, _space(axis), tuple(taps for _, _, taps in members))
             )
     return phases
+
+
+def within(phase: Phase, axis: Axis) -> list[Phase]:
+    """Return the parts of a transposed axis's phase, none of whose results lie outside."""
+    step, members = axis.stride, len(phase.taps)
+    last = phase.start + (phase.length - 1) * step
+    cuts = {0, members, *(m for m in (-phase.start, axis.size - last) if 0 < m < members)}
+    parts = []
+    for low, high in itertools.pairwise(sorted(cuts)):
+        skipped = 1 if phase.start + low < 0 else 0
+        missing = 1 if last + low >= axis.size else 0
+        length = phase.length - skipped - missing
+        if length > 0:
+            start, first = phase.start + low + skipped * step, phase.first + skipped
+            parts.append(Phase(start, length, first, phase.space, phase.taps[low:high]))
+    return parts
 
 
 def _space(axis: Axis) -> int:
