@@ -26,13 +26,14 @@ class Emitter:
         Of the sums that the epilogue is applied to.
     stored : int
         The lanes of what is masked: a vector, or half of one where `halved`.
-    mask : ir.Value
-        Which of them there are of a row's last vector, where it is `partial`.
+    there, mask : ir.Value
+        How many of them there are of a row's last vector, where it is `partial`, and which.
     """
 
     rows: int
     vectors: int
     stored: int
+    there: ir.Value
     mask: ir.Value
     halved = False
     partial = True
@@ -70,6 +71,11 @@ class Emitter:
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(first, undefined, zeros)
 
+    def _mask(self, count: ir.Value, stored: int) -> None:
+        """Let there be the first `count` of the `stored` lanes, of what is masked."""
+        self.stored, self.there = stored, count
+        self.mask = self._first_lanes(count, stored)
+
     def _first_lanes(self, count: ir.Value, lanes: int) -> ir.Value:
         """Return the mask of the first `count` of a vector's lanes."""
         kind = ir.VectorType(I64, lanes)
@@ -99,6 +105,45 @@ class Emitter:
         )
         zeros = ir.Constant(kind, [self.element.type(0)] * self.stored)
         return self.builder.call(function, [at, ir.IntType(32)(self.itemsize), self.mask, zeros])
+
+    def _store_first(self, stores: Sequence[tuple[ir.Value, ir.Value]]) -> None:
+        """Store of each value, at its address, the first lanes that there are.
+
+        Without AVX-512 a masked store takes a dozen cycles on some machines, so the lanes go in
+        pieces of a power of two.
+        """
+        if self.path.name == "avx512":
+            for value, at in stores:
+                self._masked_store(value, at)
+            return
+        b, width = self.builder, self.stored
+        done: ir.Value = I64(0)  # bytes
+        values = [value for value, _ in stores]
+        while width:
+            rest = width // 2
+            kept = [self._lanes_of(value, list(range(rest))) for value in values if rest]
+            before = b.block
+            inside, after = (b.function.append_basic_block(name) for name in ("piece", "on"))
+            b.cbranch(b.icmp_signed("!=", b.and_(self.there, I64(width)), I64(0)), inside, after)
+            b.position_at_end(inside)
+            for value, (_, at) in zip(values, stores, strict=True):
+                piece = self._lanes_of(value, list(range(width)))
+                at = b.bitcast(offset(b, at, done), piece.type.as_pointer())
+                b.store(piece, at).align = self.itemsize
+            moved = kept
+            if width < self.stored:
+                following = list(range(width, width + rest))
+                moved = [self._lanes_of(value, following) for value in values if rest]
+            further = b.add(done, I64(width * self.itemsize))
+            b.branch(after)
+            b.position_at_end(after)
+            values = []
+            for here, there in ((done, further), *zip(kept, moved, strict=True)):
+                phi = b.phi(here.type)
+                phi.add_incoming(here, before)
+                phi.add_incoming(there, inside)
+                values.append(phi)
+            done, width = values.pop(0), rest
 
     def _masked_store(self, value: ir.Value, at: ir.Value) -> None:
         at = self.builder.bitcast(at, value.type.as_pointer())

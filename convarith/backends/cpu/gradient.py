@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 
 import numpy as np
 
-from ...axis import Axis
 from ...geometry import ConvGeometry
 from . import launch, pool
 from .blocks import PIECES_A_THREAD, SMALL_WORK, evenly
 from .direct_layout import strides_of
-from .gradient_worker import BLOCK, CALL, PANEL, ROWS, SPAN, scratch_nbytes, worker
+from .gradient_tables import blocks, parts, tables
+from .gradient_worker import CALL, scratch_nbytes, worker
 from .phases import flattened, is_pointwise
-from .tile import DENSE, shapes
-from .tile import kernel as tile_kernel
-from .vector import ELEMENTS, Element, Path
+from .tile import shapes
+from .vector import Element, Path
 
 #: Pixels whose products are summed before they are added to the others, at least a row of them
 #: unless it is LONG_ROWS times as long. A row of pixels of a pointwise kernel may end anywhere.
 CHUNK_PIXELS, LONG_ROWS = 256, 4
-#: How many at most for each byte of a vector, where strips of g are copied: a panel and as many
-#: rows' channels of the input then share the first-level cache.
-PIXELS_A_BYTE = 4
+#: How many at most for each byte of a vector, where strips of g are copied, or lanes are taps and
+#: windows lie more than a LINE or two apart: a panel of so many pixels and the rows' channels then
+#: share the first-level cache.
+PIXELS_A_BYTE, LINE = 4, 64
 #: With fewer channels than this a tile's rows run on over the next taps of the last axis.
 FEW_CHANNELS = 8
 #: From this many bytes of an operand's channels on, those of a piece are copied together first.
@@ -37,8 +36,12 @@ LARGE_OPERANDS, OPERANDS_A_RESULT = 2**21, 4
 PARTS, PARTS_BYTES = 16, 2**22
 #: What a pixel of a panel takes at most: a chunk of them then stays in the first-level cache.
 PANEL_BYTES = 128
-#: What a pixel takes of a piece's panels, and of a strip: they stay in the second-level cache.
-SPAN_BYTES, STRIP_BYTES = 1024, 512
+#: What a pixel takes of a strip: it stays in the second-level cache.
+STRIP_BYTES = 512
+#: Rows of a table at most, where they are swapped.
+MOST_TABLE = 2**14
+#: So many multiply-adds begin before the first is done.
+LATENCY = 8
 #: Fewer rows a piece would copy g's panels too often.
 LEAST_ROWS = 96
 
@@ -59,38 +62,35 @@ class GradientPlan:
         )
         pixel = geometry.in_channels * element.dtype.itemsize
         self.a_row = x.dilation * pixel if self.depth == 1 else element.dtype.itemsize
-        lanes = path.lanes(element)
-        joined = self.depth * x.kernel
-        #: Whether rows are channels of g, and lanes those of all taps of the last axis.
-        self.swapped = self.groups == 1 and x.dilation == 1 and 2 * self.columns <= joined <= lanes
-        #: How many sums take turns where the rows are so few that one would wait for itself.
-        self.chains = 4 if self.columns <= 3 else 2
         #: Whether strips of g are copied before they are read.
         self.packs = self.columns * element.dtype.itemsize >= WIDE
         #: The channels of the input that are copied together, 0 where it is read in place.
         self.strip = 0
-        if not (self.joins or self.swapped) and self.depth * element.dtype.itemsize >= WIDE:
+        if not self.joins and self.depth * element.dtype.itemsize >= WIDE:
             self.strip = STRIP_BYTES // element.dtype.itemsize
-        self._choose_tile()
+        cycles, self.rows, self.vectors = self._fewest_cycles()
+        #: Whether rows are channels of g, and lanes those of all taps of the last axis.
+        self.swapped = False
+        if self.groups == 1 and x.dilation == 1 and not (self.packs or self.strip):
+            swapped, rows, vectors = self._fewest_cycles_swapped()
+            if swapped < cycles and self._fits_swapped(vectors):
+                self.swapped, self.rows, self.vectors = True, rows, vectors
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(functools.partial(GradientLayout, self))
 
-    def _choose_tile(self) -> None:
-        """Choose the vectors of a panel and the rows of a tile."""
-        if self.swapped:
-            self.rows, self.vectors = self.columns, 1
-            return
+    def _fewest_cycles(self) -> tuple[float, int, int]:
+        """Return an estimate of a row of taps' cycles, and the rows and vectors of a tile."""
         lanes = self.path.lanes(self.element)
         needed = -(-self.columns // lanes)
-        length = self.depth * (self.axes[2].kernel if self.joins else 1)
+        taps = self.axes[2].kernel
+        length = self.depth * (taps if self.joins else 1)
         unit = self.depth if self.joins else 1  # no tile cuts the channels of a tap then
 
         def cycles(shape: tuple[int, int]) -> tuple[float, int]:
             rows, wide = shape
-            loads = wide + rows
-            each = max(rows * wide / 2, 0.6 * loads, 4) + loads / 8
             tiles = -(-length // (rows // unit * unit)) * -(-needed // wide)
-            return tiles * (each * CHUNK_PIXELS + 100 + 3 * rows * wide), -rows * wide
+            each = tiles * _cycles(rows, wide) * (1 if self.joins else taps)
+            return each, -rows * wide
 
         fitting = [
             shape
@@ -100,9 +100,49 @@ class GradientPlan:
             and shape[1] * self.path.nbytes <= PANEL_BYTES
             and (self.joins or not self.packs or shape[1] * self.path.nbytes % 64 == 0)
         ]
-        most, wide = min(fitting, key=cycles)
-        self.rows = most // unit * unit
-        self.vectors = -(-needed // -(-needed // wide))
+        best = most, wide = min(fitting, key=cycles)
+        return cycles(best)[0], most // unit * unit, -(-needed // -(-needed // wide))
+
+    def _fewest_cycles_swapped(self) -> tuple[float, int, int]:
+        """Return the same where rows are channels of g."""
+        lanes = self.path.lanes(self.element)
+        needed = -(-self.depth * self.axes[2].kernel // lanes)
+
+        def cycles(shape: tuple[int, int]) -> tuple[float, int]:
+            rows, wide = shape
+            tiles = evenly(self.columns, rows)
+            full, last = divmod(needed, wide)
+            each = sum(
+                full * _cycles(stop - first, wide, self.chains(stop - first, wide))
+                + (_cycles(stop - first, last, self.chains(stop - first, last)) if last else 0)
+                for first, stop in tiles
+            )
+            return each, -rows * wide
+
+        fitting = [
+            shape
+            for shape in shapes(self.path)
+            if shape[0] <= self.columns
+            and shape[1] <= needed
+            and shape[1] * self.path.nbytes <= PANEL_BYTES
+        ]
+        best = min(fitting, key=cycles)
+        return cycles(best)[0], *best
+
+    def _fits_swapped(self, vectors: int) -> bool:
+        """Whether the tables, of a length that grows as the square of the taps', stay short."""
+        z, y, x = self.axes
+        if x.kernel > MOST_TABLE:
+            return False
+        full = vectors * self.path.lanes(self.element)
+        panels = sum(-(-part.taps * self.depth // full) for part in parts(x, 0, x.kernel))
+        return z.kernel * y.kernel * panels <= MOST_TABLE
+
+    def chains(self, rows: int, vectors: int) -> int:
+        """Return how many sums take turns where one would wait for itself, if they are swapped."""
+        if rows * vectors >= LATENCY:
+            return 1
+        return 4 if 4 * rows * vectors <= self.path.registers * 3 // 4 else 2
 
     def __str__(self) -> str:
         layout = self.layout(1, launch.allowed())
@@ -124,140 +164,21 @@ class GradientPlan:
     def run(self, x: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
         layout = self.layout(len(x), launch.allowed())
-        if not self.swapped and layout.parts == 1:
+        if layout.parts == 1:
             layout.call.run(layout.threads, x=x, g=g, out=out)
             return
-        z, y, taps = (axis.kernel for axis in self.axes)
-        result = taps * self.depth, self.geometry.out_channels
-        shape = layout.parts, z, y, *(result[::-1] if self.swapped else result)
-        parts = pool.empty(shape, self.element.dtype)
+        parts = pool.empty((layout.parts, *out.shape), self.element.dtype)
         layout.call.run(layout.threads, x=x, g=g, out=parts)
         sums = parts[0]
         with np.errstate(all="ignore"):
             for part in parts[1:]:
                 sums += part
-        if self.swapped:
-            sums = sums.swapaxes(2, 3)
-        out[...] = sums.reshape(out.shape)
-
-    def swapped_groups(self) -> list[list[tuple]]:
-        """Return ROWS, grouped as `groups_of_rows`, where lanes are taps and channels."""
-        itemsize, element = self.element.dtype.itemsize, ELEMENTS.index(self.element)
-        z, y, x = (axis.kernel for axis in self.axes)
-
-        def kernel(lanes: int) -> int:
-            return tile_kernel(
-                self.path, element, self.columns, 1, DENSE, chains=self.chains,
-                partial=lanes < self.path.lanes(self.element), in_place=True,
-            )  # fmt: skip
-
-        groups = []
-        for place, (t_z, t_y) in enumerate(np.ndindex(z, y)):
-            at = place * self.columns * x * self.depth
-            groups.append(
-                [
-                    (
-                        *((t_z, t_y, k), *outputs, 0, (at + k * self.depth) * itemsize, 0, 0),
-                        *(kernel(taps * self.depth),) * 2,
-                        *(adds, 0, taps * self.depth),
-                    )
-                    for k, taps, outputs, adds in _joined(self.axes[2], 0, x)
-                ]
-            )
-        return groups
-
-    def groups_of_rows(self) -> list[list[tuple]]:
-        """Return ROWS, grouped by the results they add to."""
-        itemsize, element = self.element.dtype.itemsize, ELEMENTS.index(self.element)
-        z, y, x = (axis.kernel for axis in self.axes)
-        c_row = self.geometry.out_channels * itemsize
-        lanes = self.path.lanes(self.element)
-        last = -(-(self.columns % self._full or self._full) // lanes)
-        rest = self.columns % lanes
-
-        def entry(tap, start, stop, channel, rows, adds, again, strip=range(0)):
-            place = (tap[0] * y + tap[1]) * x + tap[2]
-            kernels = (
-                tile_kernel(
-                    self.path,
-                    element,
-                    rows,
-                    vectors,
-                    DENSE,
-                    partial=partial,
-                    in_place=not self.packs,
-                )
-                for vectors, partial in ((self.vectors, False), (last, rest > 0))
-            )
-            at = (place * self.depth + channel) * c_row
-            copied = strip.start * itemsize, len(strip) * itemsize * (self.strip > 0)
-            channel -= strip.start
-            return (
-                *(tap, start, stop, channel * itemsize, at),
-                *(*copied, *kernels, adds, again, 0),
-            )
-
-        groups = []
-        for t_z, t_y in np.ndindex(z, y):
-            if self.joins:
-                for first, stop in evenly(x, max(1, self.rows // self.depth)):
-                    groups.append(
-                        [
-                            entry((t_z, t_y, k), *outputs, 0, taps * self.depth, adds, 0)
-                            for k, taps, outputs, adds in _joined(self.axes[2], first, stop)
-                        ]
-                    )
-            else:
-                for t_x in range(x):
-                    outputs = self.axes[2].outputs_of(t_x)
-                    for begin, end in evenly(self.depth, self.strip or self.depth):
-                        strip = range(begin, end)
-                        groups += [
-                            [entry((t_z, t_y, t_x), *outputs, first, rows, 0, first > begin, strip)]
-                            for first, rows in self._tiles(strip)
-                        ]
-        return groups
-
-    def _tiles(self, strip: range) -> list[tuple[int, int]]:
-        """Return the first channel and the rows of each tile of a strip."""
-        parts = evenly(len(strip), self.rows)
-        return [(strip.start + first, stop - first) for first, stop in parts]
+        out[...] = sums
 
     @property
-    def _full(self) -> int:
+    def full(self) -> int:
+        """The lanes of a whole panel."""
         return self.vectors * self.path.lanes(self.element)
-
-    def panel_table(self) -> np.ndarray:
-        """Return the panels of all groups of channels."""
-        itemsize, lanes = self.element.dtype.itemsize, self.path.lanes(self.element)
-        panels = []
-        for group, first in itertools.product(
-            range(self.groups), range(0, self.columns, self._full)
-        ):
-            wide = min(self._full, self.columns - first)
-            vectors = -(-wide // lanes)
-            at = (group * self.columns + first) * itemsize
-            panels.append(
-                (
-                    group * self.depth * itemsize,
-                    at,
-                    at,
-                    first + self._full >= self.columns,
-                    wide - (vectors - 1) * lanes,
-                    wide * itemsize,
-                )
-            )
-        return np.array(panels, PANEL)
-
-    def spans(self) -> list[tuple[int, int]]:
-        """Return ranges of panels that are done together, none of two groups of channels."""
-        panels = -(-self.columns // self._full)
-        together = max(1, SPAN_BYTES // (self.vectors * self.path.nbytes))
-        return [
-            (group * panels + first, group * panels + stop)
-            for group in range(self.groups)
-            for first, stop in evenly(panels, together)
-        ]
 
 
 def _pitch(nbytes: int) -> int:
@@ -265,19 +186,11 @@ def _pitch(nbytes: int) -> int:
     return (-(-nbytes // 64) | 1) * 64
 
 
-def _joined(axis: Axis, first: int, stop: int) -> list[tuple[int, int, tuple[int, int], int]]:
-    """Return (tap, number of taps, outputs, adds): all taps at once where all are inside.
-
-    At the ends of the axis, where some are not, each goes by itself.
-    """
-    ranges = [axis.outputs_of(k) for k in range(first, stop)]
-    start, end = max(r[0] for r in ranges), min(r[1] for r in ranges)
-    if end <= start:
-        return [(k, 1, outputs, 0) for k, outputs in zip(range(first, stop), ranges, strict=True)]
-    entries = [(first, stop - first, (start, end), 0)]
-    for k, (low, high) in zip(range(first, stop), ranges, strict=True):
-        entries += [(k, 1, part, 1) for part in ((low, start), (end, high)) if part[0] < part[1]]
-    return entries
+def _cycles(rows: int, vectors: int, chains: int = 1) -> float:
+    """Estimate a tile's cycles for a chunk: two multiply-adds or less than two loads each."""
+    loads = vectors + rows
+    each = max(rows * vectors / 2, 0.6 * loads, LATENCY / 2 / chains) + loads / 8
+    return each * CHUNK_PIXELS + 100 + 3 * rows * vectors
 
 
 class GradientLayout:
@@ -287,11 +200,14 @@ class GradientLayout:
         axes, itemsize = plan.axes, plan.element.dtype.itemsize
         sizes, outputs = [a.size for a in axes], [a.output for a in axes]
         output_rows = batch * outputs[0] * outputs[1]
-        most = min(CHUNK_PIXELS, PIXELS_A_BYTE * plan.path.nbytes) if plan.packs else CHUNK_PIXELS
+        pixel = plan.geometry.in_channels * itemsize
+        apart = plan.swapped and axes[2].stride * pixel >= 2 * LINE
+        most = CHUNK_PIXELS
+        if plan.packs or apart:
+            most = min(most, PIXELS_A_BYTE * plan.path.nbytes)
         longest = most if is_pointwise(plan.geometry.axes) else LONG_ROWS * most
         width = -(-outputs[2] // -(-outputs[2] // longest))
         self.chunk = min(output_rows, max(1, most // width))
-        pixel = plan.geometry.in_channels * itemsize
         g_pixel = plan.geometry.out_channels * itemsize
         nbytes = math.prod(plan.geometry.kernel_shape) * itemsize
         operands = batch * (math.prod(sizes) * pixel + math.prod(outputs) * g_pixel)
@@ -299,33 +215,37 @@ class GradientLayout:
         dealt = operands >= max(LARGE_OPERANDS, OPERANDS_A_RESULT * PARTS * nbytes)
         dealt = dealt and PARTS * nbytes <= PARTS_BYTES
         self.parts = min(PARTS, chunks) if dealt else 1
-        panels = plan.panel_table()
-        spans = plan.spans()
-        groups = plan.swapped_groups() if plan.swapped else plan.groups_of_rows()
+        found = tables(plan)
         work = output_rows * outputs[2] * math.prod(a.kernel for a in axes)
         threads = 1 if work * plan.depth * plan.columns * plan.groups < SMALL_WORK else threads
         # Each piece copies its panels by itself: no more of them than keep the threads busy.
         wanted = PIECES_A_THREAD * threads if threads > 1 else 1
-        others = len(spans) * self.parts
-        worthwhile = max(-(-threads // others), len(groups) * plan.rows // LEAST_ROWS)
-        block_count = min(len(groups), -(-wanted // others), worthwhile)
-        each_block = -(-len(groups) // block_count)
-        rows = np.array([row for group in groups for row in group], ROWS)
-        ends = np.cumsum([0] + [len(group) for group in groups])
-        cuts = [*ends[:-1:each_block], ends[-1]]
-        blocks = np.array(list(itertools.pairwise(cuts)), BLOCK)
-        units = len(blocks) * others
+        others = len(found.spans) * self.parts
+        count = len(found.groups)
+        worthwhile = max(-(-threads // others), count * plan.rows // LEAST_ROWS)
+        block_count = min(count, -(-wanted // others), worthwhile)
+        table = blocks(found, 1 if plan.swapped else -(-count // block_count))
+        units = len(table) * others
         self.threads = min(threads, units)
+        edge_chunk = 0
+        if found.rows["edge"].any():
+            edge_chunk = min(CHUNK_PIXELS, -(-output_rows // self.parts))
         x_pitch = g_pitch = 0
         if plan.strip:
             x_pitch = _pitch(min(plan.strip, plan.depth) * itemsize)
         if plan.packs:
-            widest = max(stop - first for first, stop in spans)
+            widest = max(int(stop - first) for first, stop in found.spans)
             g_pitch = _pitch(widest * plan.vectors * plan.path.nbytes)
         pixels = self.chunk * width
-        each = scratch_nbytes(self.chunk, pixels * g_pitch, pixels * x_pitch)
+        taps = axes[2].kernel * plan.depth if plan.swapped else 0
+        each = scratch_nbytes(
+            max(self.chunk, edge_chunk),
+            pixels * g_pitch,
+            pixels * x_pitch,
+            taps * plan.columns * itemsize,
+        )
         self.scratch_nbytes = each * self.threads
-        if plan.swapped or self.parts > 1:
+        if self.parts > 1:
             self.scratch_nbytes += self.parts * nbytes
         self.call = launch.Call(
             worker(),
@@ -338,14 +258,14 @@ class GradientLayout:
             low=[a.low for a in axes],
             x_strides=strides_of(sizes, pixel),
             g_strides=strides_of(outputs, g_pixel),
-            rows=rows,
-            row_count=len(rows),
-            panels=panels,
-            panel_count=len(panels),
-            blocks=blocks,
-            block_count=len(blocks),
-            spans=np.array(spans, SPAN),
-            span_count=len(spans),
+            rows=found.rows,
+            row_count=len(found.rows),
+            panels=found.panels,
+            panel_count=len(found.panels),
+            blocks=table,
+            block_count=len(table),
+            spans=found.spans,
+            span_count=len(found.spans),
             units=units,
             chunk=self.chunk,
             chunks=chunks,
@@ -354,8 +274,11 @@ class GradientLayout:
             width=width,
             nbytes=nbytes,
             a_row=plan.a_row if plan.joins and not plan.swapped else itemsize,
-            c_row=axes[2].kernel * pixel if plan.swapped else g_pixel,
-            swapped=plan.swapped,
+            c_row=taps * itemsize if plan.swapped else g_pixel,
+            swapped=plan.columns if plan.swapped else 0,
+            taps=taps,
+            itemsize=itemsize,
+            edge_chunk=edge_chunk,
             x_pitch=x_pitch,
             g_pitch=g_pitch,
             scratch_nbytes=each,

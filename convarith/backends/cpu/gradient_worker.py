@@ -2,11 +2,15 @@
 
 A piece of work is some panels of g's channels times some tiles of rows. A row is a channel of the
 input under one tap, and is summed over just the pixels whose window has that tap inside of the
-input: nothing is padded. Where g has few channels and the input's are few as well, the two change
-places: rows are channels of g, lanes the channels of several taps. The sum runs in chunks of
-output rows, or of a part of a long one, whose partial sums are added up in order; the chunks are
-the geometry's, so the bits depend on nothing else. Where the result is small and the operands are
-large, a piece is some chunks as well, a *part* with a result of its own.
+input: nothing is padded. Where both have few channels, the two may change places (*swapped*):
+rows are channels of g, lanes the channels of all taps of the last axis, which lie side by side.
+The tiles of one row of taps then go to scratch, and transposed to the result.
+
+The sum runs in chunks of output rows, or of a part of a long one, whose partial sums are added up
+in order; the chunks are the geometry's, so the bits depend on nothing else. Outputs at the *edges*
+of the last axis, where not all taps are inside, are few a row: they take longer chunks, at the
+end. Where the result is small and the operands are large, a piece is some chunks as well, a *part*
+with a result of its own.
 
 A pixel of many channels is a step in memory that leads to few sets of the first-level cache, or to
 a page of its own. Of such operands *strips* are copied first, the channels that a piece needs: of
@@ -31,19 +35,22 @@ ROWS = np.dtype(
     [
         ("tap", _int, 3),
         *((name, _int) for name in ("start", "stop")),  # outputs along the last axis
-        *((name, _int) for name in ("a_offset", "c_offset")),  # in bytes; A's from a strip's start
+        *((name, _int) for name in ("x_offset", "c_offset")),  # in bytes; x's from a strip's start
         *((name, _int) for name in ("strip", "strip_nbytes")),  # copied together; or both are 0
         *((name, _int) for name in ("kernel", "kernel_last")),  # for a full panel, for the last
         ("adds", _int),  # whether other rows before it have written the same results
         ("again", _int),  # whether the rows before it have the same taps and outputs
-        ("lanes", _int),  # where the two have changed places
+        ("edge", _int),  # whether they take the chunks of the edges
+        ("lanes", _int),  # where they are swapped
     ]
 )
-#: Rows that one thread does, one after the other, all that add to the same results; and panels.
-BLOCK = SPAN = np.dtype([("first", _int), ("stop", _int)])
-#: As many of g's channels as a tile has lanes.
+#: Panels that are done together.
+SPAN = np.dtype([("first", _int), ("stop", _int)])
+#: Rows that one thread does, one after the other, all that add to the same results.
+BLOCK = np.dtype([("first", _int), ("stop", _int), ("out", _int)])  # bytes, where they are swapped
+#: As many of g's channels as a tile has lanes; or rows, where they are swapped.
 PANEL = np.dtype(
-    [(name, _int) for name in ("a_offset", "b_offset", "c_offset", "last", "lanes", "nbytes")]
+    [(name, _int) for name in ("x_offset", "g_offset", "c_offset", "last", "lanes", "nbytes")]
 )
 #: What a worker is called with. Strides are in bytes, over (n, z, y, x).
 CALL = np.dtype(
@@ -60,9 +67,11 @@ CALL = np.dtype(
         *((name, _int) for name in ("blocks", "block_count", "spans", "span_count", "units")),
         *((name, _int) for name in ("chunk", "output_rows")),  # rows (n, z, y) of outputs
         ("width", _int),  # columns of a chunk
+        ("edge_chunk", _int),  # rows of a chunk of the edges, 0 without edges
         *((name, _int) for name in ("chunks", "parts")),  # how many there are
         ("nbytes", _int),  # of a part's result
-        *((name, _int) for name in ("a_row", "c_row", "swapped")),
+        *((name, _int) for name in ("a_row", "c_row")),
+        *((name, _int) for name in ("swapped", "taps", "itemsize")),  # rows, lanes, bytes; or 0
         *((name, _int) for name in ("x_pitch", "g_pitch")),  # of strips' pixels; 0 without them
         *((name, _int) for name in ("scratch", "scratch_nbytes")),
     ]
@@ -70,9 +79,9 @@ CALL = np.dtype(
 _TILE, _SEGMENT = TILE.itemsize, SEGMENT.itemsize
 
 
-def scratch_nbytes(chunk: int, g_strip: int, x_strip: int) -> int:
-    """Return the scratch of one thread: tile, segments, a strip of either operand."""
-    return -(-(_TILE + chunk * _SEGMENT) // 64) * 64 + g_strip + x_strip + 64
+def scratch_nbytes(chunk: int, g_strip: int, x_strip: int, result: int) -> int:
+    """Return the scratch of one thread: tile, segments, a strip of either operand, a result."""
+    return -(-(_TILE + chunk * _SEGMENT) // 64) * 64 + g_strip + x_strip + result + 64
 
 
 @functools.cache
@@ -147,6 +156,41 @@ def _copy_segments(call, rows, channels, segments, count, length, target):
         _copy_strip(at, call.x_pitch, source, step, length, rows.strip_nbytes)
 
 
+@njit
+def _transpose(source, target, rows, columns, kind):
+    """Copy a matrix to its transpose, as numbers of some kind."""
+    from_ = carray(pointer(source), (rows, columns), kind)
+    to = carray(pointer(target), (columns, rows), kind)
+    for j in range(columns):
+        for i in range(rows):
+            to[j, i] = from_[i, j]
+
+
+@njit
+def _chunk(call, part_start, part_stop, place):
+    """Return the rows and columns of a chunk, and whether it is one of the edges."""
+    across = -(-call.output[2] // call.width)
+    if place < part_stop:
+        down, across = divmod(place, across)
+        first, left = down * call.chunk, across * call.width
+        stop = min(first + call.chunk, call.output_rows)
+        return (first, stop, left, min(left + call.width, call.output[2])), 0
+    begin, end = -(-part_start // across) * call.chunk, -(-part_stop // across) * call.chunk
+    first = begin + (place - part_stop) * call.edge_chunk
+    stop = min(first + call.edge_chunk, end, call.output_rows)
+    return (first, stop, 0, call.output[2]), 1
+
+
+@njit
+def _edges(call, part_start, part_stop):
+    """Return how many chunks of the edges a part has."""
+    if call.edge_chunk == 0:
+        return 0
+    across = -(-call.output[2] // call.width)
+    begin, end = -(-part_start // across) * call.chunk, -(-part_stop // across) * call.chunk
+    return -(-(min(end, call.output_rows) - begin) // call.edge_chunk)
+
+
 def gradient(call_address, thread):
     """Take pieces of work until there are none left."""
     call = carray(pointer(call_address), 1, CALL)[0]
@@ -157,14 +201,17 @@ def gradient(call_address, thread):
     tile_address = call.scratch + thread * call.scratch_nbytes
     tile = carray(pointer(tile_address), 1, TILE)[0]
     table = tile_address + _TILE
-    segments = carray(pointer(table), call.chunk, SEGMENT)
-    x_strip = tile_address + -(-(_TILE + call.chunk * _SEGMENT) // 64) * 64
+    most_segments = max(call.chunk, call.edge_chunk)
+    segments = carray(pointer(table), most_segments, SEGMENT)
+    x_strip = tile_address + -(-(_TILE + most_segments * _SEGMENT) // 64) * 64
     g_strip = x_strip + call.chunk * call.width * call.x_pitch
+    result = g_strip + call.chunk * call.width * call.g_pitch
     tile.segments = table
     tile.a_row = call.a_row
     tile.a_step = call.step[2] * call.x_strides[3]
+    tile.b_step = call.g_pitch or call.g_strides[3]
     if call.swapped:
-        tile.a_step = call.g_strides[3]
+        tile.a_step, tile.b_step = call.g_strides[3], call.step[2] * call.x_strides[3]
     if call.x_pitch:
         tile.a_step = call.x_pitch
     tile.c_row = call.c_row
@@ -180,21 +227,16 @@ def gradient(call_address, thread):
         part, s = divmod(rest, call.span_count)
         span, block = spans[s], blocks[b]
         out = call.out + part * call.nbytes
+        results = result if call.swapped else out
         part_start = call.chunks * part // call.parts
         part_stop = call.chunks * (part + 1) // call.parts
-        channels = panels[span.first].a_offset  # the same for all of a span
-        strip = panels[span.first].b_offset
-        strip_nbytes = panels[span.stop - 1].b_offset + panels[span.stop - 1].nbytes - strip
-        tile.b_step = call.g_pitch or call.g_strides[3]
-        if call.swapped:
-            tile.b_step = call.step[2] * call.x_strides[3]
-        for place in range(part_start, part_stop):
-            down, across = divmod(place, -(-call.output[2] // call.width))
-            first, left = down * call.chunk, across * call.width
-            stop = min(first + call.chunk, call.output_rows)
-            right = min(left + call.width, call.output[2])
-            chunk = first, stop, left, right
-            if call.g_pitch:
+        channels = panels[span.first].x_offset  # the same for all of a span
+        strip = panels[span.first].g_offset
+        strip_nbytes = panels[span.stop - 1].g_offset + panels[span.stop - 1].nbytes - strip
+        for place in range(part_start, part_stop + _edges(call, part_start, part_stop)):
+            chunk, edge = _chunk(call, part_start, part_stop, place)
+            first, stop, left, right = chunk
+            if call.g_pitch and not edge:
                 for row in range(first, stop):
                     source = call.g + row * call.g_strides[2] + left * call.g_strides[3] + strip
                     target = g_strip + (row - first) * (right - left) * call.g_pitch
@@ -203,6 +245,8 @@ def gradient(call_address, thread):
                     )
             for r in range(block.first, block.stop):
                 rows = all_rows[r]
+                if rows.edge != edge:
+                    continue
                 start = max(rows.start, left)
                 tile.length = min(rows.stop, right) - start
                 if r == block.first or not rows.again:
@@ -216,11 +260,17 @@ def gradient(call_address, thread):
                 tile.accumulate = place - part_start + rows.adds
                 for p in range(span.first, span.stop):
                     panel = panels[p]
-                    tile.lanes = panel.lanes
-                    tile.a = (x_strip if call.x_pitch else call.x + channels) + rows.a_offset
-                    tile.b = call.g + panel.b_offset - (strip if call.g_pitch else 0)
+                    x = (x_strip if call.x_pitch else call.x + channels) + rows.x_offset
+                    g = call.g + panel.g_offset - (strip if call.g_pitch else 0)
                     if call.swapped:
-                        tile.a, tile.b = call.g, call.x
-                        tile.lanes = rows.lanes
-                    tile.c = out + rows.c_offset + panel.c_offset
+                        tile.a, tile.b, tile.lanes = g, x, rows.lanes
+                    else:
+                        tile.a, tile.b, tile.lanes = x, g, panel.lanes
+                    tile.c = results + rows.c_offset + panel.c_offset
                     run_tile(rows.kernel_last if panel.last else rows.kernel, tile_address)
+        if call.swapped:
+            there = out + block.out
+            if call.itemsize == 4:
+                _transpose(result, there, call.swapped, call.taps, np.int32)
+            else:
+                _transpose(result, there, call.swapped, call.taps, np.int64)

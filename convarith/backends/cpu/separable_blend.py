@@ -125,7 +125,7 @@ class _Blend(Emitter):
     ) -> None:
         super().__init__(path, element, builder, BLEND, arguments)
         self.channelwise, self.taps = bool(channelwise), taps
-        self.rows, self.stored = rows, self.lanes
+        self.rows = rows
         self.sources = [self._source(I64(t)) for t in range(taps)]
         self.splats = [
             [self._weight(i, I64(t)) for t in range(taps) if not channelwise] for i in range(rows)
@@ -183,7 +183,7 @@ class _Blend(Emitter):
                 there = b.sdiv(b.sub(held["nbytes"], position), I64(self.itemsize))
             else:
                 there = I64(self.lanes)
-            self.mask = self._first_lanes(there, self.lanes)
+            self._mask(there, self.lanes)
             sums = self._blended(position, channel)
             self.arguments = held | {
                 "c": b.add(held["out"], position),
@@ -245,11 +245,9 @@ class _Blend(Emitter):
 
     def _store(self, sums: list[list[ir.Value]]) -> None:
         b = self.builder
-        for i, row in enumerate(sums):
-            for j, value in enumerate(row):
-                at = self._at("c", i, j)
-                if self.masked:
-                    self._masked_store(value, at)
-                else:
-                    at = b.bitcast(at, self.vector.as_pointer())
-                    b.store(value, at).align = self.itemsize
+        stores = [(v, self._at("c", i, j)) for i, row in enumerate(sums) for j, v in enumerate(row)]
+        if self.masked:
+            self._store_first(stores)
+            return
+        for value, at in stores:
+            b.store(value, b.bitcast(at, self.vector.as_pointer())).align = self.itemsize

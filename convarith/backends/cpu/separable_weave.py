@@ -96,7 +96,6 @@ class _Weave(Emitter):
     ) -> None:
         super().__init__(path, element, builder, WEAVE, arguments)
         b = builder
-        self.stored = self.lanes
         words = path.nbytes // 4
         self.words = ir.VectorType(ir.IntType(32), words)
         members = [int(digit) for digit in taps]
@@ -128,7 +127,7 @@ class _Weave(Emitter):
 
             def body(position, out):
                 there = b.sdiv(left_at(position), I64(self.itemsize))
-                self.mask = self._first_lanes(there, self.lanes)
+                self._mask(there, self.lanes)
                 taken, blended = iter(zip(sources, weights, strict=True)), []
                 for count in members:
                     value = self._constant(0)

@@ -165,8 +165,8 @@ class _Tile(Emitter):
         self.channelwise, self.halved = kind == CHANNELWISE, kind == HALVED
         self.partial, self.b_partial = bool(masks & MASKED), masks == MASKED | B_MASKED
         # What is stored of the last vector, or of each half; B is padded where tiles are halved.
-        self.stored = self.lanes // 2 if self.halved else self.lanes
-        self.mask = self._first_lanes(self.arguments["lanes"], self.stored)
+        stored = self.lanes // 2 if self.halved else self.lanes
+        self._mask(self.arguments["lanes"], stored)
         sums = self._sums()
         if self.element.floating:
             sums = self._epilogue(sums)
@@ -346,15 +346,18 @@ class _Tile(Emitter):
         sums = self._where(
             b.icmp_signed("!=", self.arguments["accumulate"], I64(0)), sums, accumulated
         )
+        first = []
         for i in range(self.rows):
             for j in range(self.vectors):
                 if self.halved:
                     for half in (0, 1):
-                        first = half * self.stored
-                        part = self._lanes_of(sums[i][j], list(range(first, first + self.stored)))
-                        self._masked_store(part, self._at("c", i, j, half))
+                        own = list(range(half * self.stored, (half + 1) * self.stored))
+                        part = self._lanes_of(sums[i][j], own)
+                        first.append((part, self._at("c", i, j, half)))
                 elif j == last and self.partial:
-                    self._masked_store(sums[i][j], self._at("c", i, j))
+                    first.append((sums[i][j], self._at("c", i, j)))
                 else:
                     at = b.bitcast(self._at("c", i, j), self.vector.as_pointer())
                     b.store(sums[i][j], at).align = self.itemsize
+        if first:
+            self._store_first(first)

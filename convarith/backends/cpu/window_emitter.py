@@ -41,8 +41,7 @@ class WindowEmitter(Emitter):
         #: How many outputs a pixel meets at most.
         self.reach = -(-self.width // self.x_classes)
         self.lines = lines_of(self.height, classes[0], self.rows_of_g)
-        self.stored = self.lanes
-        self.mask = self._first_lanes(self.arguments["lanes"], self.lanes)
+        self._mask(self.arguments["lanes"], self.lanes)
         table = self._pointer("range")
         self.bounds = [
             self._load_int(offset(builder, table, 8 * place)) for place in range(4 + 2 * self.width)
@@ -154,7 +153,7 @@ class WindowEmitter(Emitter):
         for v, value in enumerate(row):
             here = offset(self.builder, at, v * self.path.nbytes)
             if self.partial and v == self.vectors - 1:
-                self._masked_store(value, here)
+                self._store_first([(value, here)])
             else:
                 here = self.builder.bitcast(here, self.vector.as_pointer())
                 self.builder.store(value, here).align = self.itemsize
