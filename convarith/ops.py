@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -34,10 +35,18 @@ def _geometry(
     A small product would take as long as its checks. What only equals an argument seen before,
     as 1.0 does 1, is checked by itself.
     """
-    values = tuple(arguments.values())
-    if _plain(kernel_size) and all(map(_plain, values)):
-        return _remembered(make, (input_size, kernel_size), tuple(arguments), values)
+    given = kernel_size, *arguments.values()
+    if not _plain(given):
+        given = _frozen(given)
+    if _plain(given):
+        with contextlib.suppress(TypeError, ValueError):  # to be raised of what was given
+            return _remembered(make, (input_size, given[0]), tuple(arguments), given[1:])
     return make(input_size, kernel_size, **arguments)
+
+
+def _frozen(value: Any) -> Any:
+    """Return lists as tuples, to any depth."""
+    return tuple(map(_frozen, value)) if type(value) in (list, tuple) else value
 
 
 def _plain(value: Any) -> bool:

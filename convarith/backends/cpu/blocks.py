@@ -13,6 +13,8 @@ from .vector import Element, Path
 CHUNK_BYTES = 256 * 1024
 #: A thread should find at least as many pieces, so that none waits long for the last.
 PIECES_A_THREAD = 4
+#: From more rows on a tile's loads slow down.
+MANY_ROWS = 10
 #: Multiply-adds below which one thread is done before a second one has started.
 SMALL_WORK = 400_000
 
@@ -87,12 +89,15 @@ def fewest_cycles(
 
 
 def _cycles(rows: int, vectors: int, steps: int, channelwise: bool, taps: int) -> float:
-    """Estimate a tile's cycles: two multiply-adds or two loads each, four until one is done."""
+    """Estimate a tile's cycles: two multiply-adds each or some two loads, four until one is done.
+
+    More rows than two pointers serve, as tile.kernel has them, take longer to load.
+    """
     loads: float = rows + taps - 1 if taps else rows  # of A
     if channelwise:
         loads *= vectors
     loads = loads / max(1, taps) + vectors
-    each = max(rows * vectors / 2, loads / 2, 4)
+    each = max(rows * vectors / 2, 0.55 * loads + (rows > MANY_ROWS), 4)
     return each * (steps + 1) + 40 + 2 * rows * vectors  # the call, the stores
 
 
@@ -130,7 +135,8 @@ def choose_pieces(
         room = max(CHUNK_BYTES - kernel, CHUNK_BYTES // 4)
     else:  # a piece is a panel for as many tiles as there is room for
         group = 1
-    chunk = max(1, min(tiles, room // (source_nbytes + result_nbytes), most_chunk))
+    touched = source_nbytes + result_nbytes * group // max(1, panels)
+    chunk = max(1, min(tiles, room // touched, most_chunk))
     while jobs * -(-tiles // chunk) * -(-panels // group) < wanted:
         if chunk > 4 and (kernel <= max(source, CHUNK_BYTES) or group == 1):
             chunk = -(-chunk // 2)

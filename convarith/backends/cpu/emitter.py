@@ -120,20 +120,19 @@ class Emitter:
         done: ir.Value = I64(0)  # bytes
         values = [value for value, _ in stores]
         while width:
-            rest = width // 2
-            kept = [self._lanes_of(value, list(range(rest))) for value in values if rest]
+            # Fewer than `width` lanes are left behind this.
+            kept = [self._lanes_of(value, list(range(width))) for value in values]
             before = b.block
             inside, after = (b.function.append_basic_block(name) for name in ("piece", "on"))
             b.cbranch(b.icmp_signed("!=", b.and_(self.there, I64(width)), I64(0)), inside, after)
             b.position_at_end(inside)
-            for value, (_, at) in zip(values, stores, strict=True):
-                piece = self._lanes_of(value, list(range(width)))
+            for piece, (_, at) in zip(kept, stores, strict=True):
                 at = b.bitcast(offset(b, at, done), piece.type.as_pointer())
                 b.store(piece, at).align = self.itemsize
             moved = kept
             if width < self.stored:
-                following = list(range(width, width + rest))
-                moved = [self._lanes_of(value, following) for value in values if rest]
+                following = list(range(width, 2 * width))
+                moved = [self._lanes_of(value, following) for value in values]
             further = b.add(done, I64(width * self.itemsize))
             b.branch(after)
             b.position_at_end(after)
@@ -143,7 +142,7 @@ class Emitter:
                 phi.add_incoming(here, before)
                 phi.add_incoming(there, inside)
                 values.append(phi)
-            done, width = values.pop(0), rest
+            done, width = values.pop(0), width // 2
 
     def _masked_store(self, value: ir.Value, at: ir.Value) -> None:
         at = self.builder.bitcast(at, value.type.as_pointer())
