@@ -56,7 +56,7 @@ class Call:
         self._head = -(-record.itemsize // 64) * 64 + 128
         self._size = (self._head + nbytes) // 8 + 8
         self._counter = self._head // 8 - 8
-        self._idle: list[tuple[np.ndarray, int]] = []  # blocks; popping one is atomic
+        self._idle: list[tuple[memoryview, int]] = []  # blocks; popping one is atomic
         self._at = {name: field[1] // 8 for name, field in (record.fields or {}).items()}
         self._arrays = [value for value in fields.values() if isinstance(value, np.ndarray)]
         filled = np.zeros((), record)
@@ -82,27 +82,30 @@ class Call:
             block = self._block()
         memory, address = block
         memory[self._counter] = memory[self._counter + 1] = 0
-        at = self._at
+        at, address_of = self._at, pool.address
         if numbers is not None:
             first = at[numbers[0]]
-            memory[first : first + len(numbers[1])] = numbers[1]
+            memory[first : first + len(numbers[1])] = numbers[1].data
         for name, value in fields.items():
             if value is None:
                 value = 0
-            memory[at[name]] = value if isinstance(value, int) else pool.address(value)
+            memory[at[name]] = value if type(value) is int else address_of(value)
         run(self.worker, address, threads)
         if len(memory) <= _MOST_KEPT // 8:
             self._idle.append(block)
 
-    def _block(self) -> tuple[np.ndarray, int]:
-        """Return memory for one call at a time, filled in as far as all calls are alike."""
+    def _block(self) -> tuple[memoryview, int]:
+        """Return memory for one call at a time, filled in as far as all calls are alike.
+
+        Numbers are written into a view in half the time that they take into an array.
+        """
         memory = pool.empty((self._size,), _INT)
         memory = memory[-pool.address(memory) // 8 % 8 :]  # from the start of a cache line on
         address = pool.address(memory)
         memory[: len(self._template)] = self._template
         memory[self._at["counter"]] = address + 8 * self._counter
         memory[self._at["scratch"]] = address + self._head
-        return memory, address
+        return memory.data, address
 
 
 _INT = np.dtype(np.int64)

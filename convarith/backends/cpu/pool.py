@@ -58,7 +58,7 @@ def address(array: np.ndarray) -> int:
     The official ways take a microsecond, and a small call needs five of them. This reads the
     pointer where NumPy's C interface has it, behind the head of every object.
     """
-    return _pointer_at(id(array) + object.__basicsize__).value or 0
+    return _pointer_at(id(array) + _HEAD).value or 0
 
 
 def _slow_address(array: np.ndarray) -> int:
@@ -66,6 +66,7 @@ def _slow_address(array: np.ndarray) -> int:
 
 
 _pointer_at = ctypes.c_size_t.from_address
+_HEAD = object.__basicsize__
 _probe = np.zeros(2)[1:]
 if sys.implementation.name != "cpython" or address(_probe) != _slow_address(_probe):
     address = _slow_address

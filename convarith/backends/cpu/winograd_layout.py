@@ -30,8 +30,9 @@ VECTORS = 2
 FEW_SQUARES = 10
 #: A larger kernel of one job is not kept in a thread's cache. Smaller blocks then gain little.
 LARGE_KERNEL = 2**22
-#: What V and M of a block may take, if that is as much as FEW_SQUARES do; with a large kernel.
-BLOCK_BYTES = 3 * 2**18
+#: What V and M of a block may take, if that is as much as FEW_SQUARES do, by the registers for
+#: what is under way: on the machines with as many that were measured; and with a large kernel.
+BLOCK_BYTES = {32: 3 * 2**18, 16: 2**18}
 LARGE_BLOCK_BYTES = 2**21
 #: What V of all blocks of a call may take that threads share.
 SHARED_BYTES = 2**22
@@ -56,7 +57,8 @@ class Layout:
         threads = 1 if work < SMALL_WORK else threads
         jobs = self._jobs(plan)
         large = plan.job_entries * itemsize > LARGE_KERNEL
-        most = (LARGE_BLOCK_BYTES if large else BLOCK_BYTES) // (n * n * (pixel + panel))
+        room = LARGE_BLOCK_BYTES if large else BLOCK_BYTES[plan.path.registers]
+        most = room // (n * n * (pixel + panel))
         if plan.streamed:
             most = STREAMED_BYTES // (n * n * pixel)
         blocks = -(-min(squares) // max(FEW_SQUARES, most))
