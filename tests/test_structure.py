@@ -233,6 +233,22 @@ def test_strips_blocks_threads_and_batches_change_no_bit(path, product, dtype, t
             np.testing.assert_array_equal(problem.run(path), expected[n : n + 1])
 
 
+@pytest.mark.parametrize("path", available())
+@pytest.mark.parametrize("c", [1, 3, 8, 21])
+def test_rows_at_once_change_no_bit(path, c, monkeypatch):
+    for k, stride in ((4, 2), (5, 3), (8, 4), (6, 2), (16, 8), (3, 5)):
+        geometry = ConvGeometry(
+            (41, 37), k, strides=stride, padding="SAME", groups=c, in_channels=c, out_channels=c
+        )
+        problem = Problem("transpose", geometry, "float32", alike=True)
+        plan = SeparablePlan(PATHS[path], element_of(problem.dtype), geometry, "transpose")
+        assert plan.y.alike == (stride if k % stride == 0 else plan.y.alike)
+        expected = problem.check(path, ["bias", "residual"])
+        monkeypatch.setattr("convarith.backends.cpu.separable.MOST_ROWS", 1)
+        np.testing.assert_array_equal(problem.run(path, ["bias", "residual"]), expected)
+        monkeypatch.undo()
+
+
 @pytest.mark.parametrize("product", ["forward", "transpose"])
 def test_non_finite_sources_reach_what_they_should(product):
     """Absent taps, zeros around the source and other pixels of a vector bring no NaN."""
