@@ -20,12 +20,14 @@ SMALL_WORK = 400_000
 
 
 class Tile(NamedTuple):
-    """Rows, and vectors of a full panel."""
+    """Rows, vectors of a full panel, and an estimate of the cycles that all results take."""
 
     rows: int
     vectors: int
+    cycles: float
 
 
+@functools.lru_cache(maxsize=4096)
 def choose_tile(
     path: Path,
     element: Element,
@@ -37,25 +39,7 @@ def choose_tile(
     most_rows: int | None = None,
     taps: int = 0,
 ) -> Tile:
-    """Return the tile that needs the fewest cycles, see `fewest_cycles`."""
-    return fewest_cycles(
-        path, element, width, columns, steps, channelwise, vectors, most_rows, taps
-    )[1]
-
-
-@functools.lru_cache(maxsize=4096)
-def fewest_cycles(
-    path: Path,
-    element: Element,
-    width: int,
-    columns: int,
-    steps: int,
-    channelwise: bool,
-    vectors: int | None = None,
-    most_rows: int | None = None,
-    taps: int = 0,
-) -> tuple[float, Tile]:
-    """Return an estimate of the cycles for `width` results of `columns` columns, and the tile.
+    """Return the tile that needs the fewest cycles for `width` results of `columns` columns.
 
     Parameters
     ----------
@@ -85,7 +69,7 @@ def fewest_cycles(
         and vectors in (None, shape[1])
     ]
     best = min(fitting, key=cycles)
-    return cycles(best)[0], Tile(*best)
+    return Tile(*best, cycles(best)[0])
 
 
 def _cycles(rows: int, vectors: int, steps: int, channelwise: bool, taps: int) -> float:

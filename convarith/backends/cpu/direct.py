@@ -13,7 +13,7 @@ import numpy as np
 from ...geometry import ConvGeometry
 from ..protocol import Product
 from . import launch, phases, pool, tuning
-from .blocks import Blocks, choose_tile, fewest_cycles
+from .blocks import Blocks, choose_tile
 from .direct_layout import Job, Layout
 from .finish import NOTHING, Finish
 from .phases import Phase
@@ -94,10 +94,10 @@ class DirectPlan:
         def cycles(phase: Phase, ends: int) -> float:
             steps = self.depth * len(phase.taps[0])
             columns = len(phase.taps) * self.columns
-            all_, tile = fewest_cycles(
+            tile = choose_tile(
                 self.path, self.element, phase.length, columns, steps, self.channelwise
             )
-            return all_ * (1 + ends / -(-phase.length // tile.rows))
+            return tile.cycles * (1 + ends / -(-phase.length // tile.rows))
 
         whole = sum(cycles(phase, len(own) - 1) for phase, own in zip(merged, parts, strict=True))
         within = sum(cycles(phase, 0) for own in parts for phase in own)

@@ -20,9 +20,10 @@ from ..structure import Factors
 from . import launch, phases, pool, rowwise
 from .blocks import PIECES_A_THREAD, SMALL_WORK
 from .finish import Finish
-from .separable_blend import MOST_ROWS, MOST_TAPS, UNROLLED
+from .separable_blend import MOST_ROWS, UNROLLED
 from .separable_blend import kernels as blend_kernels
 from .separable_spread import kernels as spread_kernels
+from .separable_taps import MOST_TAPS
 from .separable_weave import WEAVING, order, weave
 from .separable_worker import CALL, PACKED, RESIDUE, scratch_nbytes, worker
 from .vector import ELEMENTS, Element, Path, path

@@ -16,8 +16,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import compiled
-from .emitter import Emitter
-from .native import BYTES, I64, offset
+from .native import I64, offset
+from .separable_taps import MOST_TAPS, TapsEmitter
 from .vector import PATHS, Path
 
 _int = np.int64
@@ -50,8 +50,6 @@ BLEND = np.dtype(
     ]
 )
 BLEND_NBYTES = BLEND.itemsize
-#: Taps that a kernel of its own holds in registers; 0 is the one for any number.
-MOST_TAPS = 4
 #: Vectors that a step of the loop blends, where registers are no matter.
 UNROLLED = 4
 
@@ -106,7 +104,7 @@ def emit(typing, path, element, channelwise, taps, rows, arguments):
     return signature, generate
 
 
-class _Blend(Emitter):
+class _Blend(TapsEmitter):
     """The generator of one blend: loops along the rows, one after the other.
 
     The first is for whole steps without an epilogue, whose branches would take as long as the
@@ -128,7 +126,8 @@ class _Blend(Emitter):
         self.rows = rows
         self.sources = [self._source(I64(t)) for t in range(taps)]
         self.splats = [
-            [self._weight(i, I64(t)) for t in range(taps) if not channelwise] for i in range(rows)
+            [self._weight(I64(t), name=f"weights{i}") for t in range(taps) if not channelwise]
+            for i in range(rows)
         ]
         parts = [self.arguments[name] for name in ("scale", "bias", "residual", "activation")]
         plain = builder.icmp_signed("==", functools.reduce(builder.or_, parts), I64(0))
@@ -139,22 +138,6 @@ class _Blend(Emitter):
             state = self._loop(state, UNROLLED)
         state = self._loop(state, 1)
         self._loop(state, 1, masked=True)
-
-    def _source(self, t: ir.Value) -> ir.Value:
-        b = self.builder
-        table = b.inttoptr(self.arguments["sources"], BYTES)
-        return b.inttoptr(self._load_int(offset(b, table, b.shl(t, I64(3)))), BYTES)
-
-    def _weight(self, row: int, t: ir.Value, channel: ir.Value | None = None) -> ir.Value:
-        """Return a row's weights of a tap, from `channel` on or of all."""
-        b = self.builder
-        at = self._pointer(f"weights{row}")
-        at = offset(b, at, b.mul(t, self.arguments["weights_step"]))
-        if channel is not None:
-            return self._load(offset(b, at, channel))
-        scalar = b.load(b.bitcast(at, self.element.type.as_pointer()))
-        scalar.align = self.itemsize
-        return self._splat(scalar)
 
     def _loop(
         self,
@@ -224,7 +207,7 @@ class _Blend(Emitter):
             return b.icmp_signed("<", t, self.arguments["count"])
 
         def body(t, *running):
-            splats = None if self.channelwise else [self._weight(0, t)]
+            splats = None if self.channelwise else [self._weight(t, name="weights0")]
             (summed,) = self._add_tap([running], self._source(t), t, splats, position, channel)
             return b.add(t, I64(1)), *summed
 
@@ -239,7 +222,10 @@ class _Blend(Emitter):
             at = j * self.path.nbytes
             loaded = self._load(offset(b, source, at), last=self.masked)
             for i, row in enumerate(sums):
-                weight = splats[i] if splats else self._weight(i, t, b.add(channel, I64(at)))
+                if splats:
+                    weight = splats[i]
+                else:
+                    weight = self._weight(t, b.add(channel, I64(at)), name=f"weights{i}")
                 result[i].append(self._times_plus(loaded, weight, row[j]))
         return result
 

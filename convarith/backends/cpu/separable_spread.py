@@ -17,9 +17,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import compiled
-from .emitter import Emitter
-from .native import BYTES, I64, offset
-from .separable_blend import MOST_TAPS
+from .native import I64, offset
+from .separable_taps import MOST_TAPS, TapsEmitter
 from .vector import PATHS, Path
 
 #: What a spread is called with, by address.
@@ -78,7 +77,7 @@ def emit(typing, path, element, channelwise, taps, arguments):
     return signature, generate
 
 
-class _Spread(Emitter):
+class _Spread(TapsEmitter):
     """The generator of one spread: over pixels, and a pixel's vectors."""
 
     def __init__(
@@ -114,21 +113,6 @@ class _Spread(Emitter):
             return b.icmp_signed(">", left, I64(0))
 
         self._while([held["pixels"], I64(0), held["out"]], going, body)
-
-    def _source(self, t: ir.Value) -> ir.Value:
-        b = self.builder
-        table = self._pointer("sources")
-        return b.inttoptr(self._load_int(offset(b, table, b.shl(t, I64(3)))), BYTES)
-
-    def _weight(self, t: ir.Value, channel: ir.Value | None = None) -> ir.Value:
-        """Return the weights of a tap, from `channel` on or of all."""
-        b = self.builder
-        at = offset(b, self._pointer("weights"), b.mul(t, self.arguments["weights_step"]))
-        if channel is not None:
-            return self._load(offset(b, at, channel))
-        scalar = b.load(b.bitcast(at, self.element.type.as_pointer()))
-        scalar.align = self.itemsize
-        return self._splat(scalar)
 
     def _vector(self, position: ir.Value, channel: ir.Value, out: ir.Value) -> None:
         """Blend and store the vector of a pixel that begins at `channel`."""

@@ -15,8 +15,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import compiled
-from .emitter import Emitter
-from .native import BYTES, I64, offset
+from .native import I64, offset
+from .separable_taps import TapsEmitter
 from .vector import PATHS, Path
 
 #: What a weave is called with, by address.
@@ -77,7 +77,7 @@ def emit(typing, path, element, channelwise, taps, arguments):
     return signature, generate
 
 
-class _Weave(Emitter):
+class _Weave(TapsEmitter):
     """The generator of one weave.
 
     A step blends a vector of each stream, as far as it holds whole pixels, and writes as many
@@ -99,17 +99,9 @@ class _Weave(Emitter):
         words = path.nbytes // 4
         self.words = ir.VectorType(ir.IntType(32), words)
         members = [int(digit) for digit in taps]
-        sources, weights = [], []
-        for t in range(sum(members)):
-            at = offset(b, self._pointer("sources"), 8 * t)
-            sources.append(b.inttoptr(self._load_int(at), BYTES))
-            at = offset(b, self._pointer("weights"), b.mul(I64(t), self.arguments["weights_step"]))
-            if channelwise:
-                weights.append(self._load(at))
-            else:
-                scalar = b.load(b.bitcast(at, self.element.type.as_pointer()))
-                scalar.align = self.itemsize
-                weights.append(self._splat(scalar))
+        sources = [self._source(I64(t)) for t in range(sum(members))]
+        whole = I64(0) if channelwise else None  # pixels, from the first channel on
+        weights = [self._weight(I64(t), whole) for t in range(sum(members))]
         self.orders = []
         for member in range(len(members)):
             at = offset(b, self._pointer("order"), member * path.nbytes)
