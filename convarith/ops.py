@@ -44,9 +44,11 @@ def _geometry(
     return make(input_size, kernel_size, **arguments)
 
 
-def _frozen(value: Any) -> Any:
-    """Return lists as tuples, to any depth."""
-    return tuple(map(_frozen, value)) if type(value) in (list, tuple) else value
+def _frozen(value: Any, depth: int = 3) -> Any:
+    """Return lists as tuples: of arguments, of axes, of pairs."""
+    if depth and type(value) in (list, tuple):
+        return tuple(_frozen(each, depth - 1) for each in value)
+    return value
 
 
 def _plain(value: Any) -> bool:

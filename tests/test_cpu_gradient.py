@@ -120,6 +120,31 @@ def test_arrangements(path, name, threads):
 
 
 @settings(max_examples=100)
+@given(geometries(), st.integers(1, 3), st.sampled_from(PATHS), st.sampled_from(vector.ELEMENTS))
+def test_a_threads_scratch_is_whole_cache_lines(geometry, batch, path, element):
+    assume(0 not in geometry.output_size)
+    found = []
+    for threads in (1, 2, 3):
+        layout = GradientPlan(path, element, geometry).layout(batch, threads)
+        result = layout.parts * np.prod(geometry.kernel_shape) * element.dtype.itemsize
+        found.append((layout.scratch_nbytes - (result if layout.parts > 1 else 0)) / layout.threads)
+    assert found[0] % 64 == 0
+    assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize("size, channels, kernel", [
+    ((40_000,), (4, 8), 9), ((50_000,), (2, 8), 9),
+    ((100, 100), (8, 8), 3), ((40, 60), (21, 21), 16),
+])  # fmt: skip
+def test_many_threads_find_work(size, channels, kernel):
+    c_in, c_out = channels
+    geometry = ConvGeometry(size, kernel, in_channels=c_in, out_channels=c_out)
+    plan = GradientPlan(PATHS[0], vector.ELEMENTS[0], geometry)
+    assert plan.swapped
+    assert plan.layout(1, 16).threads == 16
+
+
+@settings(max_examples=100)
 @given(geometries())
 def test_every_output_of_every_tap_is_in_one_part(geometry):
     axis = geometry.axes[1]
@@ -143,7 +168,7 @@ def test_every_output_of_every_tap_is_in_one_part(geometry):
 
 def test_tables_of_many_taps_stay_short():
     """A window that may leave the array at every tap has as many ends as taps."""
-    for size, kernel, channels in (((64, 64), 64, 63), ((3000,), 3000, 8)):
+    for size, kernel, channels in (((64, 64), 64, 63), ((3000,), 3000, 8), ((40_000,), 16_000, 1)):
         geometry = ConvGeometry(
             size, kernel, padding=kernel // 2, in_channels=channels, out_channels=channels
         )

@@ -1,5 +1,7 @@
 """A kernel's structure, and the plan that is made for it: separable, channel by channel."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -7,8 +9,11 @@ from hypothesis import strategies as st
 
 import convarith
 from convarith import ConvGeometry, bilinear_kernel
+from convarith.backends.cpu import separable_blend
 from convarith.backends.cpu.finish import Finish
 from convarith.backends.cpu.separable import SeparablePlan, applies
+from convarith.backends.cpu.separable_blend import ROWS
+from convarith.backends.cpu.separable_taps import MOST_TAPS
 from convarith.backends.cpu.vector import PATHS, available, element_of
 from convarith.backends.structure import diagonal, separable
 from convarith.testing import Guarded, assert_product, quick, random_array
@@ -235,18 +240,32 @@ def test_strips_blocks_threads_and_batches_change_no_bit(path, product, dtype, t
 
 @pytest.mark.parametrize("path", available())
 @pytest.mark.parametrize("c", [1, 3, 8, 21])
-def test_rows_at_once_change_no_bit(path, c, monkeypatch):
-    for k, stride in ((4, 2), (5, 3), (8, 4), (6, 2), (16, 8), (3, 5)):
+@pytest.mark.parametrize("parts", [[], ["bias", "residual"]])
+def test_rows_at_once_change_no_bit(path, c, parts, monkeypatch):
+    """Also of three and four taps a phase, as a bicubic interpolation has them."""
+    for k, stride in ((4, 2), (5, 3), (8, 4), (6, 2), (16, 8), (3, 5), (16, 4), (13, 4), (12, 4)):
         geometry = ConvGeometry(
             (41, 37), k, strides=stride, padding="SAME", groups=c, in_channels=c, out_channels=c
         )
         problem = Problem("transpose", geometry, "float32", alike=True)
         plan = SeparablePlan(PATHS[path], element_of(problem.dtype), geometry, "transpose")
-        assert plan.y.alike == (stride if k % stride == 0 else plan.y.alike)
-        expected = problem.check(path, ["bias", "residual"])
+        if k % stride == 0:
+            assert plan.y.alike == stride
+        expected = problem.check(path, parts)
         monkeypatch.setattr("convarith.backends.cpu.separable.MOST_ROWS", 1)
-        np.testing.assert_array_equal(problem.run(path, ["bias", "residual"]), expected)
+        np.testing.assert_array_equal(problem.run(path, parts), expected)
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_a_blend_of_several_rows_has_a_vector_of_each_or_is_not_made(path):
+    for taps, rows in itertools.product(range(1, MOST_TAPS + 1), ROWS):
+        room = separable_blend._room(path, False, taps, rows)
+        assert 0 <= room <= separable_blend.UNROLLED
+        assert room or rows > 1
+        if path.name in available():
+            table = separable_blend.kernels(path, 0, False, taps, rows)
+            assert (table[ROWS.index(rows), taps] != 0) == (room > 0)
 
 
 @pytest.mark.parametrize("product", ["forward", "transpose"])

@@ -212,7 +212,9 @@ class GradientLayout:
         nbytes = math.prod(plan.geometry.kernel_shape) * itemsize
         operands = batch * (math.prod(sizes) * pixel + math.prod(outputs) * g_pixel)
         chunks = -(-output_rows // self.chunk) * -(-outputs[2] // width)
-        dealt = operands >= max(LARGE_OPERANDS, OPERANDS_A_RESULT * PARTS * nbytes)
+        # Where rows and lanes are swapped, there are as few pieces else as rows of taps.
+        large = operands >= LARGE_OPERANDS or (plan.swapped and chunks >= PARTS)
+        dealt = large and operands >= OPERANDS_A_RESULT * PARTS * nbytes
         dealt = dealt and PARTS * nbytes <= PARTS_BYTES
         self.parts = min(PARTS, chunks) if dealt else 1
         found = tables(plan)

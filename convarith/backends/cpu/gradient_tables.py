@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -211,11 +212,13 @@ def parts(axis: Axis, first: int, stop: int, *, edges: bool = True) -> list[Part
     if end <= start:
         return [Part(k, 1, outputs, 0, 0) for k, outputs in enumerate(ranges, first)]
     found = [Part(first, stop - first, (start, end), 0, 0)]
-    ends = (min(r[0] for r in ranges), start), (end, max(r[1] for r in ranges))
-    for low, high in ends:
+    # Both the first and the last outputs come down as taps go up.
+    starts, stops = ([-r[i] for r in ranges] for i in (0, 1))
+    for low, high in ((min(r[0] for r in ranges), start), (end, max(r[1] for r in ranges))):
         cuts = sorted({low, high, *(c for r in ranges for c in r if low < c < high)})
         for outputs in itertools.pairwise(cuts):
-            inside = [k for k, r in enumerate(ranges, first) if r[0] <= outputs[0] < r[1]]
-            if inside:
-                found.append(Part(inside[0], len(inside), outputs, 1, int(edges)))
+            inside = bisect_left(starts, -outputs[0]), bisect_left(stops, -outputs[0])
+            if inside[0] < inside[1]:
+                taps = inside[1] - inside[0]
+                found.append(Part(first + inside[0], taps, outputs, 1, int(edges)))
     return found

@@ -81,7 +81,8 @@ _TILE, _SEGMENT = TILE.itemsize, SEGMENT.itemsize
 
 def scratch_nbytes(chunk: int, g_strip: int, x_strip: int, result: int) -> int:
     """Return the scratch of one thread: tile, segments, a strip of either operand, a result."""
-    return -(-(_TILE + chunk * _SEGMENT) // 64) * 64 + g_strip + x_strip + result + 64
+    parts = _TILE + chunk * _SEGMENT, g_strip, x_strip, result
+    return sum(-(-part // 64) * 64 for part in parts) + 64
 
 
 @functools.cache

@@ -89,7 +89,7 @@ class Call:
         for name, value in fields.items():
             if value is None:
                 value = 0
-            memory[at[name]] = value if type(value) is int else address_of(value)
+            memory[at[name]] = value if isinstance(value, int) else address_of(value)
         run(self.worker, address, threads)
         if len(memory) <= _MOST_KEPT // 8:
             self._idle.append(block)

@@ -22,8 +22,9 @@ from .vector import PATHS, Path
 
 _int = np.int64
 
-#: Rows that one kernel blends: powers of two up to
-MOST_ROWS = 4
+#: Rows that one kernel blends.
+ROWS = (1, 2, 4)
+MOST_ROWS = ROWS[-1]
 #: What a blend is called with, by address.
 BLEND = np.dtype(
     [
@@ -58,26 +59,26 @@ UNROLLED = 4
 def kernels(
     path: Path, element: int, channelwise: bool, most_taps: int, most_rows: int = 1
 ) -> np.ndarray:
-    """Return the addresses of the blends, ``[i, taps]`` for 2**i rows; 0 where there is none.
+    """Return the addresses of the blends, ``[i, taps]`` for ROWS[i]; 0 where there is none.
 
     For a row there always is one; for several at most `most_rows`, and where registers hold all
     weights. `channelwise` ones have a weight for each channel, others one for all. Taps are 0 to
     `MOST_TAPS`; the ones for 0 take any number.
     """
-    table = np.zeros((MOST_ROWS.bit_length(), MOST_TAPS + 1), np.int64)
+    table = np.zeros((len(ROWS), MOST_TAPS + 1), np.int64)
     table[0] = _kernel(path, element, channelwise, 0, 1)
     for taps in range(1, most_taps + 1) if most_taps <= MOST_TAPS else ():
-        for i, rows in enumerate((1, 2, 4)):
+        for i, rows in enumerate(ROWS):
             if rows == 1 or (rows <= most_rows and _room(path, channelwise, taps, rows)):
                 table[i, taps] = _kernel(path, element, channelwise, taps, rows)
     return table
 
 
 def _room(path: Path, channelwise: bool, taps: int, rows: int) -> int:
-    """Return how many vectors of each row fit beside all weights, a source, and a product."""
+    """Return how many vectors of each row fit beside all weights, a source, and a product; or 0."""
     if taps == 0 or channelwise:
         return UNROLLED if rows == 1 else 0
-    return min(UNROLLED, (path.registers - 2 - rows * taps) // rows)
+    return max(0, min(UNROLLED, (path.registers - 2 - rows * taps) // rows))
 
 
 @functools.cache

@@ -30,11 +30,13 @@ from numba.extending import intrinsic
 from . import compiled
 from .direct_places import inside
 from .native import clear, copy, pointer, run_tile, take_next
-from .separable_blend import BLEND, BLEND_NBYTES
+from .separable_blend import BLEND, BLEND_NBYTES, ROWS
 from .separable_spread import SPREAD, SPREAD_NBYTES
+from .separable_taps import MOST_TAPS
 from .separable_weave import WEAVE, WEAVE_NBYTES
 
 _int = np.int64
+_LEVELS, _KINDS = len(ROWS), MOST_TAPS + 1  # of blends; see separable_blend.kernels
 
 
 @intrinsic(prefer_literal=True)
@@ -138,8 +140,8 @@ def _resample(call, along, source, start, width, work, target):
     blend = carray(pointer(along), 1, BLEND)[0]
     sources = carray(pointer(blend.sources), call.most_taps, _int)
     residues = carray(pointer(call.x_residues), call.x_step, RESIDUE)
-    kernels = carray(pointer(call.x_kernels), 5, _int)
-    spreads = carray(pointer(call.spreads), 5, _int)
+    kernels = carray(pointer(call.x_kernels), _KINDS, _int)
+    spreads = carray(pointer(call.spreads), _KINDS, _int)
     pixel, step, source_step = call.pixel, call.x_step, call.x_source_step
     each = -(-width // step)  # results of a residue
     if call.x_span == 0:
@@ -199,13 +201,13 @@ def _resample(call, along, source, start, width, work, target):
             spread.weights = weights
             spread.pixels = each
             spread.out = target + i * pixel
-            run_tile(spreads[min(residue.taps, 4)], spread_address)
+            run_tile(spreads[min(residue.taps, MOST_TAPS)], spread_address)
         else:
             blend.count = residue.taps
             blend.weights0 = weights
             blend.nbytes = each * pixel
             blend.out = target if step == 1 else streams + i * call.stream_step
-            run_tile(kernels[min(residue.taps, 4)], along)
+            run_tile(kernels[min(residue.taps, MOST_TAPS)], along)
     if call.weave:
         weaving = carray(pointer(weave_address), 1, WEAVE)[0]
         weaving.out, weaving.nbytes = target, each * pixel
@@ -218,7 +220,7 @@ def separable(call_address, thread):
     """Take pieces of work until there are none left."""
     call = carray(pointer(call_address), 1, CALL)[0]
     y_residues = carray(pointer(call.y_residues), call.y_step, RESIDUE)
-    kernels = carray(pointer(call.y_kernels), 15, _int)
+    kernels = carray(pointer(call.y_kernels), (_LEVELS, _KINDS), _int)
     at = call.scratch + thread * call.scratch_nbytes
     across_address, along_address = at, at + BLEND_NBYTES
     across = carray(pointer(across_address), 1, BLEND)[0]
@@ -294,14 +296,12 @@ def separable(call_address, thread):
                 else:
                     across.weights3 = there
                 rows += 1
-            level = rows >> 1  # of 4, 2 or 1 rows, as there is a kernel
-            kernel = kernels[5 * level + min(across.count, 4)]
-            while kernel == 0:
+            level, kind = rows >> 1, min(across.count, MOST_TAPS)  # the last of ROWS that is there
+            while kernels[level, kind] == 0:
                 level -= 1
-                kernel = kernels[5 * level + min(across.count, 4)]
             place = ((n * call.y_result_size + y) * call.x_result_size + start) * call.pixel
             across.out = call.out + place
             if call.residual:
                 across.residual = call.residual + place
-            run_tile(kernel, across_address)
+            run_tile(kernels[level, kind], across_address)
             y += 1 << level
