@@ -74,7 +74,6 @@ def _swapped_groups(plan: GradientPlan) -> list[list[tuple]]:
     itemsize, element = plan.element.dtype.itemsize, ELEMENTS.index(plan.element)
     z, y, x = (axis.kernel for axis in plan.axes)
     lanes = plan.path.lanes(plan.element)
-    full = plan.vectors * lanes
     tiles = [stop - first for first, stop in evenly(plan.columns, plan.rows)]
 
     def kernel(rows: int, wide: int) -> int:
@@ -90,8 +89,8 @@ def _swapped_groups(plan: GradientPlan) -> list[list[tuple]]:
         group = []
         for part in taken:
             channels = part.taps * plan.depth
-            for first in range(0, channels, full):
-                wide = min(full, channels - first)
+            for first in range(0, channels, plan.full):
+                wide = min(plan.full, channels - first)
                 group.append(
                     (
                         *((t_z, t_y, part.first), *part.outputs, first * itemsize),

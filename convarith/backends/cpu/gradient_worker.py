@@ -168,28 +168,33 @@ def _transpose(source, target, rows, columns, kind):
 
 
 @njit
-def _chunk(call, part_start, part_stop, place):
-    """Return the rows and columns of a chunk, and whether it is one of the edges."""
+def _rows_of_edges(call, part_start, part_stop):
+    """Return the first row of outputs whose edges are a part's, and the one behind the last."""
     across = -(-call.output[2] // call.width)
-    if place < part_stop:
-        down, across = divmod(place, across)
-        first, left = down * call.chunk, across * call.width
-        stop = min(first + call.chunk, call.output_rows)
-        return (first, stop, left, min(left + call.width, call.output[2])), 0
     begin, end = -(-part_start // across) * call.chunk, -(-part_stop // across) * call.chunk
-    first = begin + (place - part_stop) * call.edge_chunk
-    stop = min(first + call.edge_chunk, end, call.output_rows)
-    return (first, stop, 0, call.output[2]), 1
+    return begin, max(begin, min(end, call.output_rows))
 
 
 @njit
-def _edges(call, part_start, part_stop):
+def _chunk(call, part_start, part_stop, place):
+    """Return the rows and columns of a chunk, and whether it is one of the edges."""
+    if place < part_stop:
+        down, across = divmod(place, -(-call.output[2] // call.width))
+        first, left = down * call.chunk, across * call.width
+        stop = min(first + call.chunk, call.output_rows)
+        return (first, stop, left, min(left + call.width, call.output[2])), 0
+    begin, end = _rows_of_edges(call, part_start, part_stop)
+    first = begin + (place - part_stop) * call.edge_chunk
+    return (first, min(first + call.edge_chunk, end), 0, call.output[2]), 1
+
+
+@njit
+def _edge_chunks(call, part_start, part_stop):
     """Return how many chunks of the edges a part has."""
     if call.edge_chunk == 0:
         return 0
-    across = -(-call.output[2] // call.width)
-    begin, end = -(-part_start // across) * call.chunk, -(-part_stop // across) * call.chunk
-    return -(-(min(end, call.output_rows) - begin) // call.edge_chunk)
+    begin, end = _rows_of_edges(call, part_start, part_stop)
+    return -(-(end - begin) // call.edge_chunk)
 
 
 def gradient(call_address, thread):
@@ -234,7 +239,7 @@ def gradient(call_address, thread):
         channels = panels[span.first].x_offset  # the same for all of a span
         strip = panels[span.first].g_offset
         strip_nbytes = panels[span.stop - 1].g_offset + panels[span.stop - 1].nbytes - strip
-        for place in range(part_start, part_stop + _edges(call, part_start, part_stop)):
+        for place in range(part_start, part_stop + _edge_chunks(call, part_start, part_stop)):
             chunk, edge = _chunk(call, part_start, part_stop, place)
             first, stop, left, right = chunk
             if call.g_pitch and not edge:

@@ -195,40 +195,29 @@ class _Blend(TapsEmitter):
 
     def _blended(self, position: ir.Value, channel: ir.Value) -> list[list[ir.Value]]:
         """Return the sums of a step's vectors, row by row."""
-        b = self.builder
-        zeros = [[self._constant(0)] * self.vectors for _ in range(self.rows)]
-        if self.taps:
-            sums = zeros
-            for t in range(self.taps):
-                splats = None if self.channelwise else [row[t] for row in self.splats]
-                sums = self._add_tap(sums, self.sources[t], I64(t), splats, position, channel)
+        b, wide = self.builder, self.path.nbytes
+
+        def add(t, sums):
+            source = self.sources[t] if isinstance(t, int) else self._source(t)
+            sums = list(sums)
+            for j in range(self.vectors):
+                there = offset(b, source, b.add(position, I64(j * wide)))
+                loaded = self._load(there, last=self.masked)
+                for i in range(self.rows):
+                    weight = self._weight_of(i, t, b.add(channel, I64(j * wide)))
+                    at = i * self.vectors + j
+                    sums[at] = self._times_plus(loaded, weight, sums[at])
             return sums
 
-        def going(t, *running):
-            return b.icmp_signed("<", t, self.arguments["count"])
+        sums = self._over_taps([self._constant(0)] * (self.rows * self.vectors), add)
+        return [list(sums[i : i + self.vectors]) for i in range(0, len(sums), self.vectors)]
 
-        def body(t, *running):
-            splats = None if self.channelwise else [self._weight(t, name="weights0")]
-            (summed,) = self._add_tap([running], self._source(t), t, splats, position, channel)
-            return b.add(t, I64(1)), *summed
-
-        return [self._while([I64(0), *zeros[0]], going, body)[1:]]
-
-    def _add_tap(self, sums, source, t, splats, position, channel) -> list[list[ir.Value]]:
-        """Add a tap to the sums; `splats` are its weights for each row, None if channelwise."""
-        b = self.builder
-        source = offset(b, source, position)
-        result: list[list[ir.Value]] = [[] for _ in sums]
-        for j in range(self.vectors):
-            at = j * self.path.nbytes
-            loaded = self._load(offset(b, source, at), last=self.masked)
-            for i, row in enumerate(sums):
-                if splats:
-                    weight = splats[i]
-                else:
-                    weight = self._weight(t, b.add(channel, I64(at)), name=f"weights{i}")
-                result[i].append(self._times_plus(loaded, weight, row[j]))
-        return result
+    def _weight_of(self, row: int, t: int | ir.Value, channel: ir.Value) -> ir.Value:
+        """Return a row's weights of a tap, those from `channel` on if each has its own."""
+        if isinstance(t, int) and not self.channelwise:
+            return self.splats[row][t]
+        t = I64(t) if isinstance(t, int) else t
+        return self._weight(t, channel if self.channelwise else None, name=f"weights{row}")
 
     def _store(self, sums: list[list[ir.Value]]) -> None:
         b = self.builder

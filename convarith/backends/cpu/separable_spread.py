@@ -118,24 +118,16 @@ class _Spread(TapsEmitter):
         """Blend and store the vector of a pixel that begins at `channel`."""
         b = self.builder
 
-        def plus(t, source, value):
-            splat = self.splats[t] if self.taps and not self.channelwise else None
-            t = I64(t) if isinstance(t, int) else t
-            weight = splat or self._weight(t, channel if self.channelwise else None)
+        def add(t, sums):
+            known = isinstance(t, int)
+            source = self.sources[t] if known else self._source(t)
+            if known and not self.channelwise:
+                weight = self.splats[t]
+            else:
+                weight = self._weight(I64(t) if known else t, channel if self.channelwise else None)
             loaded = self._load(offset(b, source, b.add(position, channel)))
-            return self._times_plus(loaded, weight, value)
+            return [self._times_plus(loaded, weight, *sums)]
 
-        value = self._constant(0)
-        for t in range(self.taps):
-            value = plus(t, self.sources[t], value)
-        if not self.taps:
-
-            def going(t, value):
-                return b.icmp_signed("<", t, self.arguments["count"])
-
-            def body(t, value):
-                return b.add(t, I64(1)), plus(t, self._source(t), value)
-
-            value = self._while([I64(0), value], going, body)[1]
+        (value,) = self._over_taps([self._constant(0)], add)
         at = b.inttoptr(b.add(out, channel), self.vector.as_pointer())
         b.store(value, at).align = self.itemsize

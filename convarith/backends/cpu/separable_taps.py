@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from llvmlite import ir
 
 from .emitter import Emitter
@@ -12,7 +14,15 @@ MOST_TAPS = 4
 
 
 class TapsEmitter(Emitter):
-    """Generates what reads taps: of ``sources`` the addresses, ``weights_step`` bytes apart."""
+    """Generates what reads taps: of ``sources`` the addresses, ``weights_step`` bytes apart.
+
+    Attributes
+    ----------
+    taps : int
+        How many there are, or 0 for as many as ``count``.
+    """
+
+    taps: int
 
     def _source(self, t: ir.Value) -> ir.Value:
         """Return the address of a tap's source."""
@@ -30,3 +40,25 @@ class TapsEmitter(Emitter):
         scalar = b.load(b.bitcast(at, self.element.type.as_pointer()))
         scalar.align = self.itemsize
         return self._splat(scalar)
+
+    def _over_taps(
+        self, sums: Sequence[ir.Value], add: Callable[..., Sequence[ir.Value]]
+    ) -> Sequence[ir.Value]:
+        """Return the sums after ``sums = add(t, sums)`` for each tap in turn.
+
+        Where their number is known, t is a Python integer: what is the same for all pixels has
+        been loaded before the loop over these.
+        """
+        if self.taps:
+            for t in range(self.taps):
+                sums = add(t, sums)
+            return sums
+        b = self.builder
+
+        def going(t, *running):
+            return b.icmp_signed("<", t, self.arguments["count"])
+
+        def body(t, *running):
+            return b.add(t, I64(1)), *add(t, running)
+
+        return self._while([I64(0), *sums], going, body)[1:]
