@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import backends
-from .arrays import check_channels, computed_in, kernel_geometry, numeric, result_type
+from .arrays import computed_in, kernel_geometry, numeric, result_type
 from .backends import Options, Plan, Product
 from .backends.protocol import PLAIN
 from .call import Call
@@ -203,27 +203,14 @@ class ConvOperator:
         x : ndarray
             ``(n, *size, c)``, or ``size`` alone for a kernel without channels.
         """
-        core, geometry, product = self._core, self.geometry, self._product
+        core = self._core
         x = numeric("x", x, core.kernel)
-        forward = product == "forward"
-        size = geometry.input_size if forward else geometry.output_size
-        if core.bare:
-            if x.shape != size:
-                raise ValueError(f"x: expected shape {size}, got {x.shape}")
-            x = x[None, ..., None]
-        else:
-            if x.ndim != len(size) + 2 or x.shape[1:-1] != size:
-                sizes = ", ".join(map(str, size))
-                raise ValueError(f"x: expected shape (n, {sizes}, c), got {x.shape}")
-            check_channels("x", x, geometry.in_channels if forward else geometry.out_channels)
-        dtype = core.kernel.dtype
+        call, plan, packed = core.ready(self._product, x)
         if core.half is not None:
-            dtype, x = core.half, _rounded(x, core.half)
-        elif x.dtype != dtype:
-            dtype = result_type(x=x, kernel=core.kernel)
-        call = core.call(product, dtype, len(x))
+            x = _rounded(x, core.half)
         epilogue = call.epilogue(x, scale, bias, residual, activation)
-        plan, packed = core.prepared(product, dtype)
+        if core.bare:
+            x = x[None, ..., None]
         return call.run(plan, x, core.kernel, epilogue, out, packed=packed)
 
     @any_library

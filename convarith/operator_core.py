@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import backends
+from .arrays import check_channels, result_type
 from .backends import Options, Plan, Product
 from .call import Call
 from .geometry import ConvGeometry
@@ -44,7 +45,7 @@ class Core:
                 self.kernel.flags.writeable = False
         self.lock = threading.Lock()
         self._prepared: dict[tuple[Product, np.dtype], tuple[Plan, Any]] = {}
-        self._calls: dict[tuple[Product, np.dtype, int], Call] = {}
+        self._ready: dict[tuple[Any, ...], tuple[Call, Plan, Any]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Core, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
@@ -75,15 +76,34 @@ class Core:
             _stream(self.kernel).synchronize()
         return plan, packed
 
-    def call(self, product: Product, dtype: np.dtype, batch: int) -> Call:
-        """Return what a call for a batch is checked against; the last ones are kept."""
-        key = (product, dtype, batch)
-        found = self._calls.get(key)
+    def ready(self, product: Product, x: np.ndarray) -> tuple[Call, Plan, Any]:
+        """Return what is known of a call for an array of this form; the last ones are kept.
+
+        It is what the result is checked against, the plan, and the kernel packed by it.
+        """
+        key = product, x.shape, x.dtype
+        found = self._ready.get(key)
         if found is None:
-            if len(self._calls) >= 64:
-                self._calls.clear()
-            found = self._calls[key] = Call(product, self.geometry, dtype, (batch,), self.bare)
+            dtype = self._check(product, x)
+            call = Call(product, self.geometry, dtype, (1 if self.bare else len(x),), self.bare)
+            if len(self._ready) >= 64:
+                self._ready.clear()
+            found = self._ready[key] = call, *self.prepared(product, dtype)
         return found
+
+    def _check(self, product: Product, x: np.ndarray) -> np.dtype:
+        """Check an operand's shape; return the dtype of the result."""
+        geometry, forward = self.geometry, product == "forward"
+        size = geometry.input_size if forward else geometry.output_size
+        if self.bare:
+            if x.shape != size:
+                raise ValueError(f"x: expected shape {size}, got {x.shape}")
+        else:
+            if x.ndim != len(size) + 2 or x.shape[1:-1] != size:
+                sizes = ", ".join(map(str, size))
+                raise ValueError(f"x: expected shape (n, {sizes}, c), got {x.shape}")
+            check_channels("x", x, geometry.in_channels if forward else geometry.out_channels)
+        return self.half or result_type(x=x, kernel=self.kernel)
 
 
 def _is_fixed(kernel: Any, native: np.dtype) -> bool:

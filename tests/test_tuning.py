@@ -39,9 +39,9 @@ def test_blocks_are_kept_for_the_next_process(tmp_path):
     assert [f.name for f in folder.iterdir()] == ["tuning.json"]
     content = json.loads(file.read_text())
     (key,) = content["blocks"]
-    content["blocks"][key] = [3, 2, 1]  # what no rule would choose
+    content["blocks"][key] = [1, 2, 1]  # what no rule would choose
     file.write_text(json.dumps(content))
-    assert run(folder) == "Blocks(rows=3, chunk=2, group=1)\n"
+    assert run(folder) == "Blocks(rows=1, chunk=2, group=1)\n"
 
 
 @pytest.fixture(scope="module")

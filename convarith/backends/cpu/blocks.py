@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from typing import NamedTuple
 
+from ...geometry import ConvGeometry
 from .tile import shapes
 from .vector import Element, Path
 
@@ -17,6 +19,12 @@ PIECES_A_THREAD = 4
 MANY_ROWS = 10
 #: Multiply-adds below which one thread is done before a second one has started.
 SMALL_WORK = 400_000
+
+
+def multiply_adds(geometry: ConvGeometry) -> int:
+    """Return how many one of a batch takes, those with zeros around included."""
+    terms = math.prod(geometry.kernel_size) * geometry.in_channels // geometry.groups
+    return math.prod(geometry.output_shape) * terms
 
 
 class Tile(NamedTuple):

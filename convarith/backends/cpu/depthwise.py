@@ -14,11 +14,11 @@ import numpy as np
 from ...axis import Axis
 from ...geometry import ConvGeometry
 from . import launch, pool
-from .blocks import PIECES_A_THREAD, SMALL_WORK, evenly
+from .blocks import PIECES_A_THREAD, evenly, multiply_adds
 from .depthwise_kernel import kernel
 from .depthwise_worker import BLOCK, CALL, PANEL, PART, SCRATCH, worker
 from .direct_layout import strides_of
-from .finish import Finish
+from .finish import NOTHING, Finish
 from .phases import ONE
 from .vector import ELEMENTS, Element, Path
 from .window import MOST, STRIP, Walk, Window, choose_window, heights_of, panels_of
@@ -52,6 +52,7 @@ class DepthwisePlan:
         self.axes = (ONE,) * (3 - geometry.rank) + geometry.axes
         self.y, self.x = (Walk.of(axis) for axis in self.axes[1:])
         self.window = choose_window(path, element, self.axes, self.channels, whole=True)
+        self.work = multiply_adds(geometry)  # for one of the batch
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(functools.partial(Layout, self))
 
@@ -83,24 +84,14 @@ class DepthwisePlan:
 
     def run(self, source: np.ndarray, packed: np.ndarray, out: np.ndarray, finish: Finish) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
-        scale, bias, residual, activation = finish
-        finishes = activation > 0 or any(p is not None for p in (scale, bias, residual))
-        layout = self.layout(len(source), launch.allowed(), finishes)
-        layout.call.run(
-            layout.threads,
-            source=source,
-            packed=packed,
-            out=out,
-            scale=self._columns(scale),
-            bias=self._columns(bias),
-            residual=residual,
-            activation=activation,
-        )
+        batch, finishes = len(source), finish is not NOTHING
+        layout = self.layout(batch, launch.allowed(batch * self.work), finishes)
+        if finishes:
+            finish = finish.laid_out(self._columns)
+        layout.call.run(layout.threads, source, packed, out, *finish)
 
-    def _columns(self, part: np.ndarray | None) -> np.ndarray | None:
+    def _columns(self, part: np.ndarray) -> np.ndarray:
         """Return a scale or bias as whole vectors."""
-        if part is None:
-            return None
         result = np.zeros(self.wide, self.element.dtype)
         result[: self.channels] = part
         return result
@@ -133,8 +124,6 @@ class Layout:
             for several in (0, 1)
             for wide, partial in ((vectors, False), last)
         ]
-        if batch * math.prod(outputs) * plan.channels * height * width < SMALL_WORK:
-            threads = 1
         row_groups = -(-outputs[1] // (rows * plan.y.apart)) * plan.y.apart
         strips = batch * outputs[0] * row_groups * len(parts)
         wanted = 2 * PIECES_A_THREAD * threads if threads > 1 else 1

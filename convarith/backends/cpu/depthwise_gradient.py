@@ -8,6 +8,7 @@ import numpy as np
 
 from ...geometry import ConvGeometry
 from . import launch
+from .blocks import multiply_adds
 from .depthwise_gradient_layout import Layout
 from .phases import ONE
 from .vector import Element, Path
@@ -27,11 +28,12 @@ class DepthwiseGradientPlan:
         self.axes = (ONE,) * (3 - geometry.rank) + geometry.axes
         self.y, self.x = (Walk.of(axis) for axis in self.axes[1:])
         self.window = choose_window(path, element, self.axes, self.channels, whole=False)
+        self.work = multiply_adds(geometry)  # for one of the batch
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(functools.partial(Layout, self))
 
     def __str__(self) -> str:
-        layout = self.layout(1, launch.allowed())
+        layout = self.layout(1, launch.allowed(self.work))
         height, width, rows, vectors = self.window
         return (
             f"direct, depthwise, kernel gradient: windows of {height} x {width} taps, {rows} rows "
@@ -49,5 +51,5 @@ class DepthwiseGradientPlan:
 
     def run(self, x: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
-        layout = self.layout(len(x), launch.allowed())
-        layout.call.run(layout.threads, x=x, g=g, out=out)
+        layout = self.layout(len(x), launch.allowed(len(x) * self.work))
+        layout.call.run(layout.threads, x, g, out)

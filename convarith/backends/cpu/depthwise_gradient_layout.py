@@ -9,7 +9,7 @@ import numpy as np
 
 from ...axis import Axis
 from . import launch, pool
-from .blocks import PIECES_A_THREAD, SMALL_WORK, evenly
+from .blocks import PIECES_A_THREAD, evenly
 from .depthwise_gradient_kernel import kernel as window_kernel
 from .depthwise_gradient_worker import BLOCK, CALL, COLUMNS, PANEL, SCRATCH, TAPS, worker
 from .direct_layout import strides_of
@@ -45,8 +45,6 @@ class Layout:
         most = max(1, min(MOST_CHUNKS, MOST_BYTES // (taps * pixel)))
         chunk = max(1, CHUNK * parts // (outputs[2] * rows), -(-strips // most))
         self.chunks = -(-strips // chunk)
-        if batch * math.prod(outputs) * plan.channels * taps < SMALL_WORK:
-            threads = 1
         # Unlike chunks, blocks of channels may depend on threads: no sum does on them.
         pieces = PIECES_A_THREAD * threads if threads > 1 else 1
         cuts = evenly(len(self.panels), -(-len(self.panels) * self.chunks // pieces))

@@ -13,7 +13,7 @@ import numpy as np
 from ...geometry import ConvGeometry
 from ..protocol import Product
 from . import launch, phases, pool, tuning
-from .blocks import Blocks, choose_tile
+from .blocks import Blocks, choose_tile, multiply_adds
 from .direct_layout import Job, Layout
 from .finish import NOTHING, Finish
 from .phases import Phase
@@ -71,6 +71,10 @@ class DirectPlan:
             self.channelwise,
             taps=self.most_taps,
         ).vectors  # one where it is halved
+        self.lanes = self.vectors * path.lanes(element)  # columns of a panel
+        self.job_shapes = [self._job_shape(job) for job in self.jobs]
+        self.packed_entries = sum(map(math.prod, self.job_shapes))
+        self.work = multiply_adds(geometry)  # for one of the batch
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(self._layout)
 
@@ -139,7 +143,7 @@ class DirectPlan:
 
     def __str__(self) -> str:
         kind = "depthwise" if self.channelwise else "transposed" if self.transposed else "forward"
-        tile = self.layout(1, launch.allowed(), False)
+        tile = self.layout(1, launch.allowed(self.work), False)
         return (
             f"direct, {kind}: {len(self.jobs)} jobs of {self.steps} steps a sum, tiles of "
             f"{tile.rows} x {self.vectors} vectors of {self.path.nbytes} bytes ({self.path.name}), "
@@ -159,7 +163,7 @@ class DirectPlan:
 
     def tune(self, packed: Packed, batch: int, seconds: float) -> None:
         """Time blocks around those chosen and keep the fastest; no sum's order depends on it."""
-        threads = launch.allowed()
+        threads = launch.allowed(batch * self.work)
         plain = Layout(self, batch, threads, False)
         shapes = self.geometry.output_shape, self.geometry.input_shape
         source, out = (
@@ -198,11 +202,10 @@ class DirectPlan:
         if self.channelwise:
             kernel = np.swapaxes(kernel, 4, 5)  # groups are the columns
         tapwise = exact or not self.together  # see Layout
-        shapes = [self._job_shape(job) for job in self.jobs]
-        panels = pool.aligned(sum(map(math.prod, shapes)), dtype)
+        panels = pool.aligned(self.packed_entries, dtype)
         at = 0
-        for job, shape in zip(self.jobs, shapes, strict=True):
-            columns = self._job_columns(kernel, job, tapwise).reshape(shape)
+        for job, shape in zip(self.jobs, self.job_shapes, strict=True):
+            columns = self._job_columns(kernel, job, shape, tapwise).reshape(shape)
             groups, steps, count, lanes = shape
             there = panels[at : at + columns.size].reshape(groups, count, steps, lanes)
             there[...] = columns.swapaxes(1, 2)
@@ -215,14 +218,16 @@ class DirectPlan:
         count = 1 if self.halved else -(-len(job[2].taps) * self.columns // self.lanes)
         return 1 if self.channelwise else self.groups, steps, count, self.lanes
 
-    def _job_columns(self, kernel: np.ndarray, job: Job, tapwise: bool) -> np.ndarray:
+    def _job_columns(
+        self, kernel: np.ndarray, job: Job, shape: tuple[int, ...], tapwise: bool
+    ) -> np.ndarray:
         """Return ``[group][tap][depth][column]`` of a kernel (z, y, x, depth, group, column).
 
         Unless `tapwise`, the last axis's taps come after the depth. Columns are filled up with
         zeros to whole panels, or to half a vector a row where it is halved.
         """
         z, y, x = (phase.taps for phase in job)
-        groups, steps, count, lanes = self._job_shape(job)
+        groups, steps, count, lanes = shape
         wide = count * lanes // len(y)
         inner = (2, 3) if tapwise else (3, 2)  # x and depth
 
@@ -241,11 +246,6 @@ class DirectPlan:
                 there[...] = part(y_taps, x_taps)
         return result
 
-    @property
-    def lanes(self) -> int:
-        """How many columns a panel of the packed kernel has."""
-        return self.vectors * self.path.lanes(self.element)
-
     def _columns(self, part: np.ndarray) -> np.ndarray:
         """Return a scale or bias once for each merged result, and whole vectors at the end."""
         members = self.widest // self.columns if self.groups == 1 else 1
@@ -261,23 +261,16 @@ class DirectPlan:
 
     def run(self, source: np.ndarray, packed: Packed, out: np.ndarray, finish: Finish) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
-        self._run(
-            self.layout(len(source), launch.allowed(), packed.exact), source, packed, out, finish
-        )
+        batch = len(source)
+        layout = self.layout(batch, launch.allowed(batch * self.work), packed.exact)
+        self._run(layout, source, packed, out, finish)
 
     def _run(
         self, layout: Layout, source: np.ndarray, packed: Packed, out: np.ndarray, finish: Finish
     ) -> None:
-        layout.call.run(
-            layout.threads,
-            source=source,
-            packed=packed.panels,
-            out=out,
-            scale=None if finish.scale is None else self._columns(finish.scale),
-            bias=None if finish.bias is None else self._columns(finish.bias),
-            residual=finish.residual,
-            activation=finish.activation,
-        )
+        if finish is not NOTHING:
+            finish = finish.laid_out(self._columns)
+        layout.call.run(layout.threads, source, packed.panels, out, *finish)
 
 
 def _evenly_spaced(taps: tuple[int, ...]) -> slice:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from . import launch
-from .blocks import SMALL_WORK, Blocks, choose_pieces, choose_tile
+from .blocks import Blocks, choose_pieces, choose_tile
 from .direct_worker import CALL, JOB, PANEL, scratch_nbytes, worker
 from .phases import Phase
 from .tile import kernel as tile_kernel
@@ -81,8 +81,6 @@ class Layout:
         tiles = math.prod(grid) * strip
         most_panels = max(int(j["panel_stop"] - j["panel"]) for j in self.jobs)
         halves = 2 if plan.halved else 1
-        work = tiles * rows * halves * plan.widest * plan.steps * len(jobs)
-        threads = 1 if work < SMALL_WORK else threads
         most_chunk = max(1, SLOTS // (slot + most_segments * 16))
         if plan.channelwise:
             most_chunk = min(most_chunk, COLUMN)

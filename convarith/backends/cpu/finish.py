@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,11 @@ class Finish(NamedTuple):
             part(epilogue.residual),
             ACTIVATIONS.index(epilogue.activation),
         )
+
+    def laid_out(self, columns: Callable[[np.ndarray], np.ndarray]) -> Finish:
+        """Return it with what `columns` makes of the scale and the bias."""
+        scale, bias = (None if part is None else columns(part) for part in (self.scale, self.bias))
+        return Finish(scale, bias, self.residual, self.activation)
 
 
 NOTHING = Finish()

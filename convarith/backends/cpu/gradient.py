@@ -9,7 +9,7 @@ import numpy as np
 
 from ...geometry import ConvGeometry
 from . import launch, pool
-from .blocks import PIECES_A_THREAD, SMALL_WORK, evenly
+from .blocks import PIECES_A_THREAD, evenly, multiply_adds
 from .direct_layout import strides_of
 from .gradient_tables import blocks, parts, tables
 from .gradient_worker import CALL, scratch_nbytes, worker
@@ -75,6 +75,7 @@ class GradientPlan:
             swapped, rows, vectors = self._fewest_cycles_swapped()
             if swapped < cycles and self._fits_swapped(vectors):
                 self.swapped, self.rows, self.vectors = True, rows, vectors
+        self.work = multiply_adds(geometry)  # for one of the batch
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(functools.partial(GradientLayout, self))
 
@@ -145,7 +146,7 @@ class GradientPlan:
         return 4 if 4 * rows * vectors <= self.path.registers * 3 // 4 else 2
 
     def __str__(self) -> str:
-        layout = self.layout(1, launch.allowed())
+        layout = self.layout(1, launch.allowed(self.work))
         kind = "channels of g by taps, " * self.swapped
         return (
             f"direct, {kind}kernel gradient: tiles of {self.rows} x {self.vectors} vectors of "
@@ -163,12 +164,12 @@ class GradientPlan:
 
     def run(self, x: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
-        layout = self.layout(len(x), launch.allowed())
+        layout = self.layout(len(x), launch.allowed(len(x) * self.work))
         if layout.parts == 1:
-            layout.call.run(layout.threads, x=x, g=g, out=out)
+            layout.call.run(layout.threads, x, g, out)
             return
         parts = pool.empty((layout.parts, *out.shape), self.element.dtype)
-        layout.call.run(layout.threads, x=x, g=g, out=parts)
+        layout.call.run(layout.threads, x, g, parts)
         sums = parts[0]
         with np.errstate(all="ignore"):
             for part in parts[1:]:
@@ -218,8 +219,6 @@ class GradientLayout:
         dealt = dealt and PARTS * nbytes <= PARTS_BYTES
         self.parts = min(PARTS, chunks) if dealt else 1
         found = tables(plan)
-        work = output_rows * outputs[2] * math.prod(a.kernel for a in axes)
-        threads = 1 if work * plan.depth * plan.columns * plan.groups < SMALL_WORK else threads
         # Each piece copies its panels by itself: no more of them than keep the threads busy.
         wanted = PIECES_A_THREAD * threads if threads > 1 else 1
         others = len(found.spans) * self.parts

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import struct
 import threading
 from typing import Any
 
@@ -18,6 +19,7 @@ from numba import njit, prange, types
 
 from ...threads import get_num_threads
 from . import pool
+from .blocks import SMALL_WORK
 from .compiled import kept_on_disk, sources
 from .native import run_worker
 
@@ -44,11 +46,11 @@ class Call:
     worker : int
         Its address.
     record : dtype
-        Of int64 alone; with fields ``counter`` and ``scratch``.
+        Of int64 alone: first ``counter``, then what each call gives, and somewhere ``scratch``.
     nbytes : int
         Of the scratch of all threads.
     **fields
-        An array stands for its address, and lives as long as this.
+        What all calls share. An array stands for its address, and lives as long as this.
     """
 
     def __init__(self, worker: int, record: np.dtype, nbytes: int, /, **fields: Any) -> None:
@@ -57,7 +59,9 @@ class Call:
         self._size = (self._head + nbytes) // 8 + 8
         self._counter = self._head // 8 - 8
         self._idle: list[tuple[memoryview, int]] = []  # blocks; popping one is atomic
-        self._at = {name: field[1] // 8 for name, field in (record.fields or {}).items()}
+        fields_of = record.fields or {}
+        assert fields_of["counter"][1] == 0
+        self._scratch = fields_of["scratch"][1] // 8
         self._arrays = [value for value in fields.values() if isinstance(value, np.ndarray)]
         filled = np.zeros((), record)
         for name, value in fields.items():
@@ -65,16 +69,10 @@ class Call:
         self._template = np.zeros(self._head // 8, np.int64)
         self._template[: record.itemsize // 8] = np.frombuffer(filled.tobytes(), np.int64)
 
-    def run(
-        self,
-        threads: int,
-        numbers: tuple[str, np.ndarray] | None = None,
-        /,
-        **fields: np.ndarray | int | None,
-    ) -> None:
-        """Run the worker with the call's own fields; None is 0, an array its address.
+    def run(self, threads: int, *given: np.ndarray | int | None) -> None:
+        """Run the worker with this call's fields, the first after ``counter``, in their order.
 
-        The `numbers` are for the fields from the named one on, written all at once.
+        None is 0, an array its address.
         """
         try:
             block = self._idle.pop()
@@ -82,41 +80,38 @@ class Call:
             block = self._block()
         memory, address = block
         memory[self._counter] = memory[self._counter + 1] = 0
-        at, address_of = self._at, pool.address
-        if numbers is not None:
-            first = at[numbers[0]]
-            memory[first : first + len(numbers[1])] = numbers[1].data
-        for name, value in fields.items():
-            if value is None:
-                value = 0
-            memory[at[name]] = value if isinstance(value, int) else address_of(value)
+        address_of = pool.address
+        numbers = [
+            value if type(value) is int else 0 if value is None else address_of(value)
+            for value in given
+        ]
+        _WRITE[len(numbers)](memory, 8, *numbers)  # all at once: each alone would take as long
         run(self.worker, address, threads)
         if len(memory) <= _MOST_KEPT // 8:
             self._idle.append(block)
 
     def _block(self) -> tuple[memoryview, int]:
-        """Return memory for one call at a time, filled in as far as all calls are alike.
-
-        Numbers are written into a view in half the time that they take into an array.
-        """
+        """Return memory for one call at a time, filled in as far as all calls are alike."""
         memory = pool.empty((self._size,), _INT)
         memory = memory[-pool.address(memory) // 8 % 8 :]  # from the start of a cache line on
         address = pool.address(memory)
         memory[: len(self._template)] = self._template
-        memory[self._at["counter"]] = address + 8 * self._counter
-        memory[self._at["scratch"]] = address + self._head
+        memory[0] = address + 8 * self._counter
+        memory[self._scratch] = address + self._head
         return memory.data, address
 
 
 _INT = np.dtype(np.int64)
 #: Bytes of a block that a call keeps for the next; larger ones go back to the pool.
 _MOST_KEPT = 2**17
+#: What writes as many int64 into a block from a byte on.
+_WRITE = [struct.Struct(f"{count}q").pack_into for count in range(32)]
 
 
 def run(worker: int, call: int, threads: int) -> None:
     """Call the worker with numbers 0 to `threads` - 1, and return when all have."""
     if threads <= 1 or _forked:
-        _compiled(parallel=False)(worker, call)
+        _compiled()(worker, call)
         return
     parallel = _compiled(parallel=True)
     if not _concurrent():
@@ -132,13 +127,13 @@ def run(worker: int, call: int, threads: int) -> None:
             numba.set_num_threads(before)
 
 
-def allowed() -> int:
-    """Return how many threads a call may use."""
-    return 1 if _forked else get_num_threads()
+def allowed(work: float) -> int:
+    """Return how many threads a call of so many multiply-adds may use."""
+    return 1 if work < SMALL_WORK or _forked else get_num_threads()
 
 
 @functools.cache
-def _compiled(*, parallel: bool):
+def _compiled(*, parallel: bool = False):
     """Compile what calls workers, once and for all of them."""
 
     def on_threads(worker, call, threads):

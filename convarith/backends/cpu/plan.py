@@ -220,9 +220,8 @@ class CpuPlan:
         if batch != self._batch[0]:
             entries = self.entries * (1 if self.gradient else batch)
             copies = 0 if self.same_bits else self.computed.itemsize
-            fixed = entries * (self.dtype.itemsize + copies) + self.inner.scratch(
-                batch, launch.allowed()
-            )
+            threads = launch.allowed(batch * self.inner.work)
+            fixed = entries * (self.dtype.itemsize + copies) + self.inner.scratch(batch, threads)
             self._batch = batch, fixed  # of the last batch: a tuple is replaced as a whole
         return self._batch[1] + source.size * self.computed.itemsize
 
@@ -276,6 +275,6 @@ def _found(numbers: bytes, shape: tuple[int, ...], dtype: np.dtype) -> structure
 
 
 def _simple(array: np.ndarray, dtype: np.dtype) -> bool:
-    """Whether the kernels can read and write an array where it lies."""
+    """Whether the kernels can read and write an array where it lies; `dtype` is native."""
     flags = array.flags
-    return array.dtype == dtype and flags.c_contiguous and flags.aligned and array.dtype.isnative
+    return array.dtype == dtype and flags.c_contiguous and flags.aligned

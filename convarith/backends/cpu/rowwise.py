@@ -20,9 +20,9 @@ import numpy as np
 from ...axis import Axis
 from ...geometry import ConvGeometry
 from . import launch, pool
-from .blocks import PIECES_A_THREAD, SMALL_WORK, choose_tile
+from .blocks import PIECES_A_THREAD, choose_tile, multiply_adds
 from .direct_layout import strides_of
-from .finish import Finish
+from .finish import NOTHING, Finish
 from .phases import ONE
 from .rowwise_worker import CALL, scratch_nbytes, worker
 from .tile import CHANNELWISE, shapes
@@ -93,6 +93,7 @@ class RowwisePlan:
         chosen = choose_tile(path, element, blocks, self.block, self.taps, True, vectors)
         #: Blocks of a tile.
         self.large, self.small = chosen.rows, min(chosen.rows, max(1, SMALL // vectors))
+        self.work = multiply_adds(geometry)  # for one of the batch
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(self._layout)
 
@@ -119,21 +120,15 @@ class RowwisePlan:
 
     def run(self, source: np.ndarray, packed: Packed, out: np.ndarray, finish: Finish) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
-        call, threads = self.layout(len(source), launch.allowed(), packed.exact)
-        call.run(
-            threads,
-            source=source,
-            packed=packed.blocks,
-            out=out,
-            scale=self._pixels(finish.scale),
-            bias=self._pixels(finish.bias),
-            residual=finish.residual,
-            activation=finish.activation,
-        )
+        batch = len(source)
+        call, threads = self.layout(batch, launch.allowed(batch * self.work), packed.exact)
+        if finish is not NOTHING:
+            finish = finish.laid_out(self._pixels)
+        call.run(threads, source, packed.blocks, out, *finish)
 
-    def _pixels(self, part: np.ndarray | None) -> np.ndarray | None:
+    def _pixels(self, part: np.ndarray) -> np.ndarray:
         """Return a scale or bias once for each pixel of a block."""
-        return None if part is None else np.tile(part, self.block // self.channels)
+        return np.tile(part, self.block // self.channels)
 
     def _scratch_nbytes(self) -> int:
         z, y, x = self.axes
@@ -153,8 +148,6 @@ class RowwisePlan:
         row, part = outputs[2] * pixel, PART * self.large * block
         parts = -(-row // part)
         lines = batch * outputs[0] * outputs[1] * parts
-        if batch * math.prod(outputs) * self.channels * self.taps < SMALL_WORK:
-            threads = 1
         chunk = -(-lines // (PIECES_A_THREAD * threads))
         units = -(-lines // chunk)
         threads = min(threads, units)

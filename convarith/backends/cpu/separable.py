@@ -18,14 +18,14 @@ from ...geometry import ConvGeometry
 from ..protocol import Product
 from ..structure import Factors
 from . import launch, phases, pool, rowwise
-from .blocks import PIECES_A_THREAD, SMALL_WORK
-from .finish import Finish
+from .blocks import PIECES_A_THREAD
+from .finish import NOTHING, Finish
 from .separable_blend import MOST_ROWS, UNROLLED
 from .separable_blend import kernels as blend_kernels
 from .separable_spread import kernels as spread_kernels
 from .separable_taps import MOST_TAPS
 from .separable_weave import WEAVING, order, weave
-from .separable_worker import CALL, PACKED, RESIDUE, scratch_nbytes, worker
+from .separable_worker import CALL, RESIDUE, scratch_nbytes, worker
 from .vector import ELEMENTS, Element, Path, path
 
 #: What a thread's ring of rows may take of the caches; strips are cut to fit.
@@ -81,7 +81,7 @@ def _fewer_steps(geometry: ConvGeometry, element: Element) -> bool:
 class Packed(NamedTuple):
     """The weights along both axes, and the kernels to blend by."""
 
-    numbers: np.ndarray  # what the worker takes, as PACKED names it
+    numbers: tuple[int, ...]  # what the worker takes, as PACKED names it
     arrays: tuple[np.ndarray, ...]  # whose addresses are among them
 
 
@@ -102,6 +102,7 @@ class SeparablePlan:
         self.weaves = self._weaves()
         apart = self.x.step > 1 or self.x.source_step > 1
         self.spreads = apart and self.channels >= path.lanes(element)
+        self.work = math.prod(geometry.input_size) * self.channels * self.y.most_taps
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(functools.partial(Layout, self))
 
@@ -123,7 +124,7 @@ class SeparablePlan:
 
     def __str__(self) -> str:
         kind = "transposed" if self.transposed else "forward"
-        layout = self.layout(1, launch.allowed())
+        layout = self.layout(1, launch.allowed(self.work))
         return (
             f"separable, {kind}: sums of up to {self.y.most_taps} + {self.x.most_taps} steps, "
             f"strips of {layout.strip} columns, vectors of {self.path.nbytes} bytes "
@@ -150,8 +151,7 @@ class SeparablePlan:
         arrays = y_blends, y, x_blends, x, spreads
         at = [pool.address(array) for array in arrays]
         steps = [array.shape[1] * array.itemsize for array in (y, x)]
-        numbers = np.array([at[0], at[1], steps[0], at[2], at[3], steps[1], at[4], woven], np.int64)
-        return Packed(numbers, arrays)
+        return Packed((at[0], at[1], steps[0], at[2], at[3], steps[1], at[4], woven), arrays)
 
     def _weights(self, axis: Resampling, factor: np.ndarray) -> tuple[np.ndarray, bool]:
         """Return those of an axis, in the order of residues and taps; are there any a channel?"""
@@ -173,17 +173,11 @@ class SeparablePlan:
 
     def run(self, source: np.ndarray, packed: Packed, out: np.ndarray, finish: Finish) -> None:
         """Compute into `out`; all arrays are C-contiguous and of the element's dtype."""
-        layout = self.layout(len(source), launch.allowed())
-        layout.call.run(
-            layout.threads,
-            (PACKED[0], packed.numbers),
-            source=source,
-            out=out,
-            scale=None if finish.scale is None else self._around(finish.scale),
-            bias=None if finish.bias is None else self._around(finish.bias),
-            residual=finish.residual,
-            activation=finish.activation,
-        )
+        batch = len(source)
+        layout = self.layout(batch, launch.allowed(batch * self.work))
+        if finish is not NOTHING:
+            finish = finish.laid_out(self._around)
+        layout.call.run(layout.threads, source, out, *finish, *packed.numbers)
 
 
 class Resampling:
@@ -252,8 +246,6 @@ class Layout:
         strips = -(-x.result_size // (steps * x.step))
         steps = -(-x.result_size // (x.step * max(1, strips)))
         self.strip = strip = max(1, steps) * x.step
-        work = batch * math.prod(plan.geometry.input_size) * plan.channels * y.most_taps
-        threads = 1 if work < SMALL_WORK else threads
         # Blocks of whole steps: enough for the threads, but each worth the filling of its ring.
         wanted = -(-PIECES_A_THREAD * threads // max(1, batch * strips)) if threads > 1 else 1
         block = max(-(-y.result_size // wanted), ROWS_A_FILLED * ring)

@@ -72,9 +72,8 @@ PACKED = (
 CALL = np.dtype(
     [
         *((name, _int) for name in ("counter", "source", "out")),
-        *((name, _int) for name in ("scale", "bias", "residual", "activation")),
+        *((name, _int) for name in ("scale", "bias", "residual", "activation", *PACKED)),
         *((f"{axis}_{name}", _int) for axis in "yx" for name in _OF_AXIS),
-        *((name, _int) for name in PACKED),
         *((name, _int) for name in ("pixel", "move", "moves")),  # see BLEND
         *((name, _int) for name in ("block", "blocks", "strip", "strips", "units")),  # results
         *((name, _int) for name in ("streams", "chunk", "spreading")),

@@ -34,7 +34,6 @@ from ...axis import Axis
 from ...geometry import ConvGeometry
 from ..protocol import Product
 from . import cook_toom, launch, phases, pool, winograd_transforms
-from .blocks import SMALL_WORK
 from .direct import MOST_JOBS, DirectPlan
 from .direct import Packed as DirectPacked
 from .finish import Finish
@@ -234,6 +233,8 @@ class WinogradPlan:
         )
         gain = max(sum(map(abs, row)) for row in self.algorithm.kernel) ** 2
         self.limit = float(np.finfo(element.dtype).max) / max(1.0, float(gain))
+        products = sum(map(math.prod, self.squares)) * self.algorithm.n**2
+        self.work = products * math.prod(self.channels)  # for one of the batch
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(functools.partial(Layout, self))
 
@@ -257,7 +258,7 @@ class WinogradPlan:
 
     def __str__(self) -> str:
         kind = "transposed" if self.transposed else "forward"
-        layout = self.layout(1, launch.allowed())
+        layout = self.layout(1, launch.allowed(self.work))
         return (
             f"winograd F({self.algorithm.m}, {self.algorithm.r}), {kind}: {len(self.jobs)} jobs "
             f"of {self.algorithm.n**2} products, blocks of {layout.block} squares in tiles of "
@@ -281,7 +282,7 @@ class WinogradPlan:
         itemsize, (source, result) = self.element.dtype.itemsize, self.channels
         packed = pool.aligned(len(self.jobs) * self.job_entries, self.element.dtype)
         units = len(self.jobs) * len(self.columns)
-        threads = min(units, 1 if packed.size < SMALL_WORK else launch.allowed())
+        threads = min(units, launch.allowed(packed.size))
         each = -(-TRANSFORM.itemsize // 64) * 64
         call = launch.Call(
             pack_worker(),
@@ -298,7 +299,7 @@ class WinogradPlan:
             units=units,
             scratch_nbytes=each,
         )
-        call.run(threads, taps=taps, packed=packed)
+        call.run(threads, taps, packed)
         return Packed(packed)
 
     def _taps(self, kernel: np.ndarray) -> np.ndarray:
@@ -322,12 +323,5 @@ class WinogradPlan:
         if packed.direct is not None:
             self.direct.run(source, packed.direct, out, finish)
             return
-        self.layout(len(source), launch.allowed()).run(
-            source=source,
-            packed=packed.kernel,
-            out=out,
-            scale=finish.scale,
-            bias=finish.bias,
-            residual=finish.residual,
-            activation=finish.activation,
-        )
+        layout = self.layout(len(source), launch.allowed(len(source) * self.work))
+        layout.run(source, packed.kernel, out, finish)

@@ -126,11 +126,13 @@ class WinogradGradientPlan:
         self.squares = [-(-count // m) for count in geometry.output_size]
         #: The residues of the taps (y, x), each a job.
         self.residues = list(itertools.product(*map(range, geometry.strides)))
+        squares = math.prod(self.squares) * self.algorithm.n**2 * len(self.residues)
+        self.work = squares * geometry.in_channels * geometry.out_channels  # for one of the batch
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(functools.partial(Layout, self))
 
     def __str__(self) -> str:
-        layout = self.layout(1, launch.allowed())
+        layout = self.layout(1, launch.allowed(self.work))
         return (
             f"winograd F({self.algorithm.m}, {self.algorithm.r}), kernel gradient: "
             f"{len(self.residues)} jobs of {self.algorithm.n**2} products, blocks of "
@@ -157,4 +159,4 @@ class WinogradGradientPlan:
         if len(x) == 0:
             out[...] = 0
             return
-        self.layout(len(x), launch.allowed()).run(x=x, g=g, out=out)
+        self.layout(len(x), launch.allowed(len(x) * self.work)).run(x, g, out)

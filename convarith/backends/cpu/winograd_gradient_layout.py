@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import launch, pool
-from .blocks import PIECES_A_THREAD, SMALL_WORK, choose_tile
+from .blocks import PIECES_A_THREAD, choose_tile
 from .tile import DENSE
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS
@@ -53,8 +53,6 @@ class Layout:
         (m, r), n = plan.algorithm[:2], plan.algorithm.n
         source, result = geometry.in_channels, geometry.out_channels
         jobs, squares = len(plan.residues), batch * math.prod(plan.squares)
-        threads = 1 if squares * n * n * jobs * source * result < SMALL_WORK else threads
-
         panels = whole_vectors(result, lanes, VECTORS)
         block = BLOCK_BYTES // path.nbytes
         while block > 1:
@@ -86,16 +84,15 @@ class Layout:
         staged = HEAD + -(-window // 64) * 64
         products = staged + 2 * r * r * panel
         each = products + n * n * m_product
-        #: Of each call the threads, and its fields.
-        self.calls: list[tuple[int, dict[str, int]]] = []
+        #: Of each call the threads; the part, its first square and how many.
+        self.calls: list[tuple[int, tuple[int, int, int]]] = []
         pieces = -(-PIECES_A_THREAD * threads // (jobs + 1))
         for first, stop in itertools.pairwise(cuts):
             for part, units in (
                 (TRANSFORMS, (jobs + 1) * pieces),
                 (SUMS, jobs * len(blocks) * len(panels)),
             ):
-                fields = {"part": part, "first": first, "count": stop - first}
-                self.calls.append((min(threads, units), fields))
+                self.calls.append((min(threads, units), (part, first, stop - first)))
         self.scratch_nbytes = each * threads + self.shared
 
         blocks_table = self._parts(blocks, itemsize)
@@ -175,5 +172,5 @@ class Layout:
     def run(self, x: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
         """Run the calls on these arrays, one after the other."""
         shared = pool.empty((self.shared // 8,), np.dtype(np.int64))
-        for threads, fields in self.calls:
-            self.call.run(threads, shared=shared, x=x, g=g, out=out, **fields)
+        for threads, squares in self.calls:
+            self.call.run(threads, x, g, out, shared, *squares)

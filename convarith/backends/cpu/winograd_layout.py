@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import launch, pool
-from .blocks import PIECES_A_THREAD, SMALL_WORK, choose_tile
+from .blocks import PIECES_A_THREAD, choose_tile
 from .winograd_transforms import PRODUCTS, SOURCES, TAPS
 from .winograd_worker import (
     ALL,
@@ -22,6 +22,7 @@ from .winograd_worker import (
 )
 
 if TYPE_CHECKING:
+    from .finish import Finish
     from .winograd import WinogradPlan
 
 #: Vectors of a panel: with as many rows as there are registers for, the machine's peak.
@@ -49,12 +50,11 @@ class Layout:
         pixel, panel = depth * itemsize, VECTORS * plan.path.nbytes
         squares = [batch * math.prod(each) for each in plan.squares]
         self.block = self.rows = self.scratch_nbytes = 0
-        self.calls: list[tuple[int, dict[str, int]]] = []
+        #: Of each call the threads; the part, the first block and how many, and their pieces.
+        self.calls: list[tuple[int, tuple[int, int, int, int]]] = []
         self.shared = 0
         if not sum(squares):
             return  # every job has results, or none has
-        work = sum(squares) * n * n * depth * width
-        threads = 1 if work < SMALL_WORK else threads
         jobs = self._jobs(plan)
         large = plan.job_entries * itemsize > LARGE_KERNEL
         room = LARGE_BLOCK_BYTES if large else BLOCK_BYTES[plan.path.registers]
@@ -133,14 +133,13 @@ class Layout:
 
     def _add(self, threads: int, part: int, first: int, count: int, pieces: int) -> None:
         """Add a call for `count` blocks of all jobs from `first` on."""
-        fields = {"part": part, "first_block": first, "block_count": count, "pieces": pieces}
-        self.calls.append((min(threads, count * pieces), fields))
+        self.calls.append((min(threads, count * pieces), (part, first, count, pieces)))
 
-    def run(self, **arrays: np.ndarray | int | None) -> None:
+    def run(self, source: np.ndarray, kernel: np.ndarray, out: np.ndarray, finish: Finish) -> None:
         """Run the calls on these arrays, one after the other."""
         shared = pool.empty((self.shared // 8,), np.dtype(np.int64)) if self.shared else None
-        for threads, fields in self.calls:
-            self.call.run(threads, shared=shared, **fields, **arrays)
+        for threads, blocks in self.calls:
+            self.call.run(threads, source, kernel, out, *finish, shared, *blocks)
 
     @staticmethod
     def _jobs(plan: WinogradPlan) -> np.ndarray:
