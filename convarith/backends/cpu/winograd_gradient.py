@@ -37,43 +37,57 @@ import numpy as np
 from ...geometry import ConvGeometry
 from ..protocol import Product
 from . import cook_toom, launch, winograd_transforms
+from .gradient import GradientPlan
 from .vector import ELEMENTS, Element, Path
 from .winograd import applies, choices, taps_a_stride
 from .winograd_gradient_layout import Layout
 
 #: Cycles a vector and product: to multiply and add, to transform an operand, and to store and
-#: transform a sum; and cycles that are lost once. Measured.
-STEP_CYCLES = 0.59
-OPERAND_CYCLES = 6.5
-SUM_CYCLES = 5.7
-START_CYCLES = 90_000
-#: Direct's to multiply and add; its sums are longer.
-DIRECT_CYCLES = 0.51
+#: transform a sum; and cycles that are lost once. Fitted to 156 gradients, as are direct's.
+STEP_CYCLES = 0.73
+OPERAND_CYCLES = 6.4
+SUM_CYCLES = 6.5
+START_CYCLES = 86_000
+#: Direct's to multiply and add, and those lost once; its sums are longer.
+DIRECT_CYCLES = 0.63
+DIRECT_START_CYCLES = 60_000
+#: Bytes of x that a nearer cache keeps, and of what is beyond the cycles a byte that Winograd takes
+#: longer, whose windows of a residue read it in short pieces, and direct.
+NEAR_BYTES = 7 * 2**18
+READ_CYCLES, DIRECT_READ_CYCLES = 0.86, 0.5
 #: Bytes of a result that the last cache keeps, and cycles a byte of what is beyond: its rows are
 #: written in short pieces.
 KEPT_BYTES = 2**24
 WRITE_CYCLES = 0.8
-#: What Winograd must promise to gain to be preferred.
-GAIN = 1.1
+#: What Winograd must promise to gain to be preferred: its threads wait for each other more often.
+GAIN = 1.05
 
 
 def preferred(geometry: ConvGeometry, product: Product, element: Element, path: Path) -> bool:
     """Whether Winograd is the faster one; a batch of one image decides for all."""
     if not applies(geometry, product, element, path):
         return False
-    sizes = _Sizes.of(geometry, path.lanes(element))
-    beyond = max(0, math.prod(geometry.kernel_shape) * element.dtype.itemsize - KEPT_BYTES)
-    fewest = min(_cycles(sizes, m) for m in choices(sizes.r)) + beyond * WRITE_CYCLES
-    return GAIN * fewest < _direct_cycles(sizes)
+    sizes, itemsize = _Sizes.of(geometry, path.lanes(element)), element.dtype.itemsize
+    read = max(0, math.prod(geometry.input_shape) * itemsize - NEAR_BYTES)
+    written = max(0, math.prod(geometry.kernel_shape) * itemsize - KEPT_BYTES)
+    fewest = min(_cycles(sizes, m) for m in choices(sizes.r))
+    direct = _direct_cycles(sizes, swapped=GradientPlan(path, element, geometry).swapped)
+    more = read * (READ_CYCLES - DIRECT_READ_CYCLES) + written * WRITE_CYCLES
+    return GAIN * (fewest + more) < direct
 
 
 class _Sizes(NamedTuple):
-    """What decides how long a gradient takes: taps, jobs, channels, vectors of them, results."""
+    """What decides how long a gradient takes: taps, channels, vectors of them, results.
+
+    `r` are the taps of a job along either axis.
+    """
 
     r: int
     jobs: int
     lanes: int
+    taps: tuple[int, ...]
     source: int
+    result: int
     into: int
     out_of: int
     results: tuple[int, ...]
@@ -85,7 +99,9 @@ class _Sizes(NamedTuple):
             taps_a_stride(geometry, "kernel_gradient"),
             math.prod(geometry.strides),
             lanes,
+            geometry.kernel_size,
             source,
+            result,
             -(-source // lanes),
             -(-result // lanes),
             geometry.output_size,
@@ -101,10 +117,15 @@ def _cycles(sizes: _Sizes, m: int) -> float:
     return START_CYCLES + products * (pairs * (squares * STEP_CYCLES + SUM_CYCLES) + operands)
 
 
-def _direct_cycles(sizes: _Sizes) -> float:
-    taps = sizes.jobs * sizes.r**2
-    pairs = sizes.source * sizes.out_of
-    return pairs * taps * math.prod(sizes.results) * DIRECT_CYCLES
+def _direct_cycles(sizes: _Sizes, *, swapped: bool) -> float:
+    """Estimate direct's cycles, with lanes of the result's channels, or of all taps' of a row."""
+    y, x = sizes.taps
+    each = (
+        sizes.result * -(-sizes.source * x // sizes.lanes)
+        if swapped
+        else (sizes.source * x * sizes.out_of)
+    )
+    return DIRECT_START_CYCLES + each * y * math.prod(sizes.results) * DIRECT_CYCLES
 
 
 class WinogradGradientPlan:
