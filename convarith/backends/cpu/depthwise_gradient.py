@@ -41,10 +41,6 @@ class DepthwiseGradientPlan:
             f"{layout.chunks} chunks, {layout.scratch_nbytes // 1024} KiB of scratch in all"
         )
 
-    def pack(self, g: np.ndarray) -> np.ndarray:
-        """Return g as it is: it is read in place."""
-        return g
-
     def scratch(self, batch: int, threads: int) -> int:
         """Return the bytes that a run allocates besides its result."""
         return self.layout(batch, threads).scratch_nbytes

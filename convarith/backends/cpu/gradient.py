@@ -154,10 +154,6 @@ class GradientPlan:
             f"at a time, {layout.scratch_nbytes // 1024} KiB of scratch in all"
         )
 
-    def pack(self, g: np.ndarray) -> np.ndarray:
-        """Return g as it is: the worker reads it in place, or copies parts of it."""
-        return g
-
     def scratch(self, batch: int, threads: int) -> int:
         """Return the bytes that a run allocates besides its result."""
         return self.layout(batch, threads).scratch_nbytes

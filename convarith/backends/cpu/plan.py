@@ -28,8 +28,8 @@ from .gradient import GradientPlan
 from .vector import Element, element_of, path
 from .winograd_gradient import WinogradGradientPlan
 
-#: Bytes of weights up to which is kept what was found in the last ones.
-SMALL_WEIGHTS = 2**12
+#: Bytes of a kernel up to which is kept what was found and packed of the last ones.
+SMALL_KERNEL = 2**12
 
 
 def plan(
@@ -117,13 +117,33 @@ def _within_reach(geometry: ConvGeometry) -> bool:
     return all(abs(number) < 2**31 for axis in geometry.axes for number in axis)
 
 
+def _once_if_small(method: Callable[[CpuPlan, np.ndarray], Any]) -> Callable[..., Any]:
+    """Let a method look at the numbers of a small kernel once for many calls.
+
+    What it returns is shared by them, and none may change it.
+    """
+
+    @functools.lru_cache(maxsize=256)
+    def recalled(plan: CpuPlan, numbers: bytes, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        return method(plan, np.frombuffer(numbers, dtype).reshape(shape))
+
+    @functools.wraps(method)
+    def once(self: CpuPlan, operand: np.ndarray) -> Any:
+        if operand.nbytes > SMALL_KERNEL:
+            return method(self, operand)
+        return recalled(self, operand.tobytes(), operand.shape, operand.dtype)
+
+    return once
+
+
 class CpuPlan:
     """One product in one dtype by the kernels of `inner`, which compute in its element.
 
     Parameters
     ----------
     inner
-        A plan of this folder, with ``pack``, ``run`` and ``scratch``.
+        A plan of this folder, with ``run``, ``scratch``, ``work`` (the multiply-adds of one of the
+        batch) and, but for gradients, whose g is read as it is, ``pack``.
     structured : bool
         Whether to look for a kernel's structure, which may change the order of its sums.
     why : str
@@ -171,11 +191,15 @@ class CpuPlan:
         """
         if not self.structured or self.gradient:
             return self
+        return self._specialised(operand)
+
+    @_once_if_small
+    def _specialised(self, operand: np.ndarray) -> CpuPlan:
         kernel = self._computable(operand)
         weights = structure.channel_weights(kernel, self.geometry.groups)
         if weights is None:
             return self
-        if self._separable is not None and _factors(weights) is not None:
+        if self._separable is not None and structure.separable(weights) is not None:
             return self._separable
         return self if self.geometry.groups == self.geometry.in_channels else self._depthwise
 
@@ -204,13 +228,17 @@ class CpuPlan:
 
         def view(kernel: np.ndarray) -> structure.Factors | None:
             weights = structure.channel_weights(kernel, g.groups)
-            return None if weights is None else _factors(weights)
+            return None if weights is None else structure.separable(weights)
 
         why = "no channel of the kernel meets another, and each is rows times columns"
         return CpuPlan(self.product, g, self.dtype, inner, view=view, why=why)
 
     def pack(self, operand: np.ndarray) -> Any:
         """Lay out the kernel, or what `inner` needs of it; g is only made contiguous."""
+        return self._computable(operand) if self.gradient else self._pack(operand)
+
+    @_once_if_small
+    def _pack(self, operand: np.ndarray) -> Any:
         operand = self._computable(operand)
         return self.inner.pack(operand if self.view is None else self.view(operand))
 
@@ -260,18 +288,6 @@ class CpuPlan:
         with np.errstate(all="ignore"):
             np.copyto(result, array, casting="unsafe")
         return result
-
-
-def _factors(weights: np.ndarray) -> structure.Factors | None:
-    """Return what `structure.separable` finds; small weights are looked at once for many calls."""
-    if weights.nbytes > SMALL_WEIGHTS:
-        return structure.separable(weights)
-    return _found(weights.tobytes(), weights.shape, weights.dtype)
-
-
-@functools.lru_cache(maxsize=256)
-def _found(numbers: bytes, shape: tuple[int, ...], dtype: np.dtype) -> structure.Factors | None:
-    return structure.separable(np.frombuffer(numbers, dtype).reshape(shape))
 
 
 def _simple(array: np.ndarray, dtype: np.dtype) -> bool:

@@ -120,11 +120,9 @@ def _cycles(sizes: _Sizes, m: int) -> float:
 def _direct_cycles(sizes: _Sizes, *, swapped: bool) -> float:
     """Estimate direct's cycles, with lanes of the result's channels, or of all taps' of a row."""
     y, x = sizes.taps
-    each = (
-        sizes.result * -(-sizes.source * x // sizes.lanes)
-        if swapped
-        else (sizes.source * x * sizes.out_of)
-    )
+    each = sizes.source * x * sizes.out_of
+    if swapped:
+        each = sizes.result * -(-sizes.source * x // sizes.lanes)
     return DIRECT_START_CYCLES + each * y * math.prod(sizes.results) * DIRECT_CYCLES
 
 
@@ -166,10 +164,6 @@ class WinogradGradientPlan:
         """Return the address of a transform."""
         index = ELEMENTS.index(self.element)
         return winograd_transforms.kernel(self.path, index, *self.algorithm[:2], kind)
-
-    def pack(self, g: np.ndarray) -> np.ndarray:
-        """Return g as it is: it is transformed where it is used."""
-        return g
 
     def scratch(self, batch: int, threads: int) -> int:
         """Return the bytes that a run allocates besides its result."""
