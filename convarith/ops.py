@@ -2,63 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from . import backends
-from .arrays import check_channels, checked_kernel, is_bare, numeric, result_type
-from .backends import Options, Plan
+from . import checks
+from .arrays import numeric
 from .backends.protocol import PLAIN
-from .call import Call
 from .dlpack import any_library
-from .geometry import ConvGeometry
 from .padding import Padding
 from .validate import PerAxis
-
-#: What `_checked` found, by what it depends on; all of it is forgotten when it is too much.
-_found: dict[tuple[Any, ...], tuple[Call, Plan]] = {}
-_MOST_FOUND = 1024
-_WORDS = frozenset((int, str, type(None)))
-
-
-def _checked(
-    check: Callable[..., tuple[Call, Plan]], first: Any, second: Any, *arguments: Any
-) -> tuple[Call, Plan]:
-    """Return ``check(first, second, *arguments)``, or what it returned for arrays of their form.
-
-    A small product would take as long as its checks, of which none looks at a number. What only
-    equals an argument seen before, as 1.0 does 1, is checked by itself.
-    """
-    given: tuple[Any, ...] = arguments if _plain(arguments) else _frozen(arguments)
-    if not _plain(given):
-        return check(first, second, *arguments)
-    # The kind of the first array tells where it lies, and the other lies there too.
-    key = check, type(first), first.shape, first.dtype, second.shape, second.dtype, given
-    found = _found.get(key)
-    if found is None:
-        if len(_found) >= _MOST_FOUND:
-            _found.clear()
-        with contextlib.suppress(TypeError, ValueError):  # to be raised of what was given
-            found = _found[key] = check(first, second, *given)
-    return found or check(first, second, *arguments)
-
-
-def _frozen(value: Any, depth: int = 3) -> Any:
-    """Return lists as tuples: of arguments, of axes, of pairs."""
-    if depth and type(value) in (list, tuple):
-        return tuple(_frozen(each, depth - 1) for each in value)
-    return value
-
-
-def _plain(values: tuple[Any, ...]) -> bool:
-    """Whether all are integers, words, None, or tuples of these: equal only to their like."""
-    others = set(map(type, values)) - _WORDS
-    if not others:
-        return True
-    return others == {tuple} and all(_plain(each) for each in values if type(each) is tuple)
 
 
 @any_library
@@ -152,8 +103,8 @@ def conv(
     """
     x = numeric("x", x)
     kernel = numeric("kernel", kernel, x)
-    call, plan = _checked(
-        _check_conv,
+    call, plan = checks.once(
+        checks.forward,
         x,
         kernel,
         *(strides, padding, dilations, groups, algorithm, precision, backend),
@@ -162,38 +113,6 @@ def conv(
     if call.bare:
         x, kernel = x[None, ..., None], kernel[..., None, None]
     return call.run(plan, x, kernel, epilogue, out)
-
-
-def _check_conv(
-    x: np.ndarray,
-    kernel: np.ndarray,
-    strides: PerAxis,
-    padding: Padding,
-    dilations: PerAxis,
-    groups: int,
-    algorithm: str | None,
-    precision: str,
-    backend: str | None,
-) -> tuple[Call, Plan]:
-    options = Options(algorithm, precision)
-    bare = is_bare("x", x, kernel)
-    kernel, in_channels, out_channels = checked_kernel(kernel, bare=bare, groups=groups)
-    if bare:
-        x = x[None, ..., None]
-    check_channels("x", x, in_channels)
-    geometry = ConvGeometry(
-        x.shape[1:-1],
-        kernel.shape[:-2],
-        strides=strides,
-        dilations=dilations,
-        padding=padding,
-        groups=groups,
-        in_channels=in_channels,
-        out_channels=out_channels,
-    )
-    dtype = result_type(x=x, kernel=kernel)
-    plan = backends.plan(backends.choose(backend, x), "forward", geometry, dtype, options)
-    return Call("forward", geometry, dtype, (len(x),), bare), plan
 
 
 @any_library
@@ -261,8 +180,8 @@ precision, backend
     """
     y = numeric("y", y)
     kernel = numeric("kernel", kernel, y)
-    call, plan = _checked(
-        _check_conv_transpose,
+    call, plan = checks.once(
+        checks.transpose,
         y,
         kernel,
         *(strides, padding, dilations, groups, output_size, algorithm, precision, backend),
@@ -271,40 +190,6 @@ precision, backend
     if call.bare:
         y, kernel = y[None, ..., None], kernel[..., None, None]
     return call.run(plan, y, kernel, epilogue, out)
-
-
-def _check_conv_transpose(
-    y: np.ndarray,
-    kernel: np.ndarray,
-    strides: PerAxis,
-    padding: Padding,
-    dilations: PerAxis,
-    groups: int,
-    output_size: PerAxis | None,
-    algorithm: str | None,
-    precision: str,
-    backend: str | None,
-) -> tuple[Call, Plan]:
-    options = Options(algorithm, precision)
-    bare = is_bare("y", y, kernel)
-    kernel, in_channels, out_channels = checked_kernel(kernel, bare=bare, groups=groups)
-    if bare:
-        y = y[None, ..., None]
-    check_channels("y", y, out_channels)
-    geometry = ConvGeometry.of_transpose(
-        y.shape[1:-1],
-        kernel.shape[:-2],
-        output_size=output_size,
-        strides=strides,
-        dilations=dilations,
-        padding=padding,
-        groups=groups,
-        in_channels=out_channels,
-        out_channels=in_channels,
-    )
-    dtype = result_type(y=y, kernel=kernel)
-    plan = backends.plan(backends.choose(backend, y), "transpose", geometry, dtype, options)
-    return Call("transpose", geometry, dtype, (len(y),), bare), plan
 
 
 @any_library
@@ -363,8 +248,8 @@ def conv_kernel_gradient(
     """
     x = numeric("x", x)
     g = numeric("g", g, x)
-    call, plan = _checked(
-        _check_conv_kernel_gradient,
+    call, plan = checks.once(
+        checks.kernel_gradient,
         x,
         g,
         *(kernel_size, strides, padding, dilations, groups, algorithm, precision, backend),
@@ -372,46 +257,3 @@ def conv_kernel_gradient(
     if call.bare:
         x, g = x[None, ..., None], g[None, ..., None]
     return call.run(plan, x, g, PLAIN, out)
-
-
-def _check_conv_kernel_gradient(
-    x: np.ndarray,
-    g: np.ndarray,
-    kernel_size: PerAxis,
-    strides: PerAxis,
-    padding: Padding,
-    dilations: PerAxis,
-    groups: int,
-    algorithm: str | None,
-    precision: str,
-    backend: str | None,
-) -> tuple[Call, Plan]:
-    options = Options(algorithm, precision)
-    bare = x.ndim <= 2
-    if x.ndim == 0 or g.ndim != x.ndim:
-        raise ValueError(
-            f"g: expected as many axes as x, at least 1, got shapes {g.shape} and {x.shape}"
-        )
-    if bare:
-        x, g = x[None, ..., None], g[None, ..., None]
-    for name, array in (("x", x), ("g", g)):
-        if array.shape[-1] == 0:
-            raise ValueError(f"{name}: expected channels on the last axis, got shape {array.shape}")
-    geometry = ConvGeometry(
-        x.shape[1:-1],
-        kernel_size,
-        strides=strides,
-        dilations=dilations,
-        padding=padding,
-        groups=groups,
-        in_channels=x.shape[-1],
-        out_channels=g.shape[-1],
-    )
-    expected = (len(x), *geometry.output_shape)
-    if g.shape != expected:
-        if bare:
-            expected, g = expected[1:-1], g[0, ..., 0]
-        raise ValueError(f"g: expected the convolution's shape {expected}, got {g.shape}")
-    dtype = result_type(x=x, g=g)
-    plan = backends.plan(backends.choose(backend, x), "kernel_gradient", geometry, dtype, options)
-    return Call("kernel_gradient", geometry, dtype, (), bare), plan

@@ -9,7 +9,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from convarith import backends, ops, upsampling
+from convarith import backends, checks, upsampling
 from convarith.testing import device
 
 # TensorFlow takes these kernels by itself on newer processors only, and without them refuses
@@ -159,7 +159,7 @@ def forget_plans():
     if vector:
         vector.path.cache_clear()
     backends.plan.cache_clear()
-    ops._found.clear()
+    checks._found.clear()
     upsampling._operator.cache_clear()
 
 

@@ -1,0 +1,171 @@
+"""What the arrays and arguments of a product must be, found out once for each form of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import backends
+from .arrays import check_channels, checked_kernel, is_bare, result_type
+from .backends import Options, Plan
+from .call import Call
+from .geometry import ConvGeometry
+from .padding import Padding
+from .validate import PerAxis
+
+#: What `once` has found, by what it depends on; all of it is forgotten when it is too much.
+_found: dict[tuple[Any, ...], tuple[Call, Plan]] = {}
+_MOST_FOUND = 1024
+_WORDS = frozenset((int, str, type(None)))
+
+
+def once(
+    check: Callable[..., tuple[Call, Plan]], first: Any, second: Any, *arguments: Any
+) -> tuple[Call, Plan]:
+    """Return ``check(first, second, *arguments)``, or what it returned for arrays of their form.
+
+    A small product would take as long as its checks, of which none looks at a number. What only
+    equals an argument seen before, as 1.0 does 1, is checked by itself.
+    """
+    given: tuple[Any, ...] = arguments if _plain(arguments) else _frozen(arguments)
+    if not _plain(given):
+        return check(first, second, *arguments)
+    # The kind of the first array tells where it lies, and the other lies there too.
+    key = check, type(first), first.shape, first.dtype, second.shape, second.dtype, given
+    found = _found.get(key)
+    if found is None:
+        if len(_found) >= _MOST_FOUND:
+            _found.clear()
+        with contextlib.suppress(TypeError, ValueError):  # to be raised of what was given
+            found = _found[key] = check(first, second, *given)
+    return found or check(first, second, *arguments)
+
+
+def _frozen(value: Any, depth: int = 3) -> Any:
+    """Return lists as tuples: of arguments, of axes, of pairs."""
+    if depth and type(value) in (list, tuple):
+        return tuple(_frozen(each, depth - 1) for each in value)
+    return value
+
+
+def _plain(values: tuple[Any, ...]) -> bool:
+    """Whether all are integers, words, None, or tuples of these: equal only to their like."""
+    others = set(map(type, values)) - _WORDS
+    if not others:
+        return True
+    return others == {tuple} and all(_plain(each) for each in values if type(each) is tuple)
+
+
+def forward(
+    x: np.ndarray,
+    kernel: np.ndarray,
+    strides: PerAxis,
+    padding: Padding,
+    dilations: PerAxis,
+    groups: int,
+    algorithm: str | None,
+    precision: str,
+    backend: str | None,
+) -> tuple[Call, Plan]:
+    """Check what `conv` takes but its epilogue and `out`; return the call and its plan."""
+    options = Options(algorithm, precision)
+    bare = is_bare("x", x, kernel)
+    kernel, in_channels, out_channels = checked_kernel(kernel, bare=bare, groups=groups)
+    if bare:
+        x = x[None, ..., None]
+    check_channels("x", x, in_channels)
+    geometry = ConvGeometry(
+        x.shape[1:-1],
+        kernel.shape[:-2],
+        strides=strides,
+        dilations=dilations,
+        padding=padding,
+        groups=groups,
+        in_channels=in_channels,
+        out_channels=out_channels,
+    )
+    dtype = result_type(x=x, kernel=kernel)
+    plan = backends.plan(backends.choose(backend, x), "forward", geometry, dtype, options)
+    return Call("forward", geometry, dtype, (len(x),), bare), plan
+
+
+def transpose(
+    y: np.ndarray,
+    kernel: np.ndarray,
+    strides: PerAxis,
+    padding: Padding,
+    dilations: PerAxis,
+    groups: int,
+    output_size: PerAxis | None,
+    algorithm: str | None,
+    precision: str,
+    backend: str | None,
+) -> tuple[Call, Plan]:
+    """Check what `conv_transpose` takes, as `forward` does."""
+    options = Options(algorithm, precision)
+    bare = is_bare("y", y, kernel)
+    kernel, in_channels, out_channels = checked_kernel(kernel, bare=bare, groups=groups)
+    if bare:
+        y = y[None, ..., None]
+    check_channels("y", y, out_channels)
+    geometry = ConvGeometry.of_transpose(
+        y.shape[1:-1],
+        kernel.shape[:-2],
+        output_size=output_size,
+        strides=strides,
+        dilations=dilations,
+        padding=padding,
+        groups=groups,
+        in_channels=out_channels,
+        out_channels=in_channels,
+    )
+    dtype = result_type(y=y, kernel=kernel)
+    plan = backends.plan(backends.choose(backend, y), "transpose", geometry, dtype, options)
+    return Call("transpose", geometry, dtype, (len(y),), bare), plan
+
+
+def kernel_gradient(
+    x: np.ndarray,
+    g: np.ndarray,
+    kernel_size: PerAxis,
+    strides: PerAxis,
+    padding: Padding,
+    dilations: PerAxis,
+    groups: int,
+    algorithm: str | None,
+    precision: str,
+    backend: str | None,
+) -> tuple[Call, Plan]:
+    """Check what `conv_kernel_gradient` takes, as `forward` does."""
+    options = Options(algorithm, precision)
+    bare = x.ndim <= 2
+    if x.ndim == 0 or g.ndim != x.ndim:
+        raise ValueError(
+            f"g: expected as many axes as x, at least 1, got shapes {g.shape} and {x.shape}"
+        )
+    if bare:
+        x, g = x[None, ..., None], g[None, ..., None]
+    for name, array in (("x", x), ("g", g)):
+        if array.shape[-1] == 0:
+            raise ValueError(f"{name}: expected channels on the last axis, got shape {array.shape}")
+    geometry = ConvGeometry(
+        x.shape[1:-1],
+        kernel_size,
+        strides=strides,
+        dilations=dilations,
+        padding=padding,
+        groups=groups,
+        in_channels=x.shape[-1],
+        out_channels=g.shape[-1],
+    )
+    expected = (len(x), *geometry.output_shape)
+    if g.shape != expected:
+        if bare:
+            expected, g = expected[1:-1], g[0, ..., 0]
+        raise ValueError(f"g: expected the convolution's shape {expected}, got {g.shape}")
+    dtype = result_type(x=x, g=g)
+    plan = backends.plan(backends.choose(backend, x), "kernel_gradient", geometry, dtype, options)
+    return Call("kernel_gradient", geometry, dtype, (), bare), plan
