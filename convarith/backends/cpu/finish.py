@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..protocol import ACTIVATIONS, PLAIN, Epilogue
+from ..protocol import ACTIVATIONS, Epilogue
 
 
 class Finish(NamedTuple):
@@ -21,8 +21,6 @@ class Finish(NamedTuple):
     @classmethod
     def of(cls, epilogue: Epilogue, dtype: np.dtype) -> Finish:
         """Return the parts in `dtype`, C-contiguous and aligned."""
-        if epilogue is PLAIN:
-            return NOTHING
 
         def part(array: np.ndarray | None) -> np.ndarray | None:
             if array is None:

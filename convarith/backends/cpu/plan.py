@@ -172,6 +172,7 @@ class CpuPlan:
         self._batch = (-1, 0)
         #: Whether the result's bits are those that the kernels compute, under another name.
         self.same_bits = dtype.itemsize == self.computed.itemsize
+        self.made = dtype if self.same_bits else self.computed
         #: Whether the kernels can finish: an epilogue of integers wraps in their own dtype.
         self.fused = inner.element.floating
 
@@ -260,16 +261,14 @@ class CpuPlan:
         source = self._computable(source)
         shape = self.shape if self.gradient else (len(source), *self.shape)
         in_place = out is not None and self.same_bits and _simple(out, self.dtype)
-        if out is not None and in_place:
-            target = out
-        else:
-            target = pool.empty(shape, self.dtype if self.same_bits else self.computed)
-        result = target if target.dtype == self.computed else target.view(self.computed)
+        target = out if out is not None and in_place else pool.empty(shape, self.made)
+        result = target if self.made == self.computed else target.view(self.computed)
         if self.gradient:
             self.inner.run(source, packed, result)
+        elif epilogue is PLAIN or not self.fused:
+            self.inner.run(source, packed, result, NOTHING)
         else:
-            finish = Finish.of(epilogue, self.computed) if self.fused else NOTHING
-            self.inner.run(source, packed, result, finish)
+            self.inner.run(source, packed, result, Finish.of(epilogue, self.computed))
         if not self.same_bits:
             with np.errstate(all="ignore"):
                 target = target.astype(self.dtype)
