@@ -260,6 +260,9 @@ def test_same_upper_and_lower_put_the_odd_cell_high_and_low():
     for call in (our, runtime, evaluator):
         equal(call(*forward, strides=[2], auto_pad="SAME_UPPER"), 14, 26, 17)
         equal(call(*forward, strides=[2], auto_pad="SAME_LOWER"), 8, 20, 32)
+    equal(our(*forward, strides=[2], auto_pad=b"SAME_LOWER"), 8, 20, 32)  # as a model has it
+    with pytest.raises(ValueError, match="^auto_pad: expected .* got 'SAM"):
+        our(*forward, auto_pad=b"SAM\xff")
         equal(call(*transposed, strides=[2], auto_pad="SAME_UPPER"), 1, 2, 5, 4, 9, 6)
         equal(call(*transposed, strides=[2], auto_pad="SAME_LOWER"), 2, 5, 4, 9, 6, 9)
 

@@ -7,7 +7,12 @@ torch, to the argument names, defaults, layouts and refusals; `tensorflow`, `ker
 layer from one to another. None of the frameworks is needed.
 
 Arrays are those that `convarith.conv` takes: NumPy's, CuPy's (of real numbers, up to three axes),
-and tensors of torch, JAX and others that speak DLPack, whose results are tensors again.
+and tensors of torch, JAX and others that speak DLPack, whose results are tensors again; of
+TensorFlow's, which have no such way back, and of ``keras.Variable`` hand over ``x.numpy()``.
+
+Inf and NaN go where `convarith.conv` says: those of a kernel meet no padding, with which the
+frameworks multiply them, and those of an input may spread to its neighbours by Winograd's
+algorithm.
 """
 
 from . import jax, keras, onnx, tensorflow, torch

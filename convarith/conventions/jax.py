@@ -12,8 +12,9 @@ stretched input, crops beyond the input, feature groups together with batch grou
 those under ``jax.enable_x64``: 64 bits stay 64. Refused in every case: empty channels, no spatial
 axes, dtypes that `convarith.conv` has not (bool, 4 and 8 bits of float), algorithms as `precision`,
 and what slips through JAX's checks (bools and whole floats as numbers, conv_transpose without
-strides, more pairs or amounts than needed under ``use_consistent_padding``). ``out_sharding`` is
-left out.
+strides, more pairs or amounts than needed under ``use_consistent_padding``, an empty
+``lhs_dilation`` or ``rhs_dilation``), and JAX's own bfloat16 arrays on the CPU, which NumPy does
+not take from DLPack. ``out_sharding`` is left out.
 
 Source: JAX 0.10.2, ``jax/_src/lax/convolution.py``.
 """

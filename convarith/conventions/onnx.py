@@ -50,7 +50,7 @@ def geometry_of(
     transposed: bool = False,
     in_channels: int = 1,
     out_channels: int = 1,
-    auto_pad: str = "NOTSET",
+    auto_pad: str | bytes = "NOTSET",
     dilations: Any = None,
     group: int = 1,
     kernel_shape: Any = None,
@@ -99,6 +99,8 @@ def geometry_of(
     for name, count in channels.items():
         if integer(name, count, minimum=1) % group:
             raise ValueError(f"group: expected a divisor of {name} = {count}, got {group}")
+    if isinstance(auto_pad, bytes):  # as attributes are read from a model
+        auto_pad = auto_pad.decode(errors="replace")
     one_of("auto_pad", auto_pad, ("NOTSET", *SAME, "VALID"))
     if pads is not None and auto_pad != "NOTSET":
         raise ValueError(f"pads: expected none beside auto_pad={auto_pad!r}, got {pads!r}")
@@ -262,7 +264,7 @@ def conv(
     W: np.ndarray,
     B: np.ndarray | None = None,
     *,
-    auto_pad: str = "NOTSET",
+    auto_pad: str | bytes = "NOTSET",
     dilations: Any = None,
     group: int = 1,
     kernel_shape: Any = None,
@@ -280,7 +282,8 @@ def conv(
     B : ndarray, optional
         ``(m,)``, of the same dtype.
     auto_pad : {"NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"}
-        SAME pads to ``ceil(i/s)`` entries, the odd one at the end for UPPER.
+        Or one of these as bytes, which is how ``onnx.helper`` reads it from a model. SAME pads to
+        ``ceil(i/s)`` entries, the odd one at the end for UPPER.
     dilations, kernel_shape, strides : list of int, optional
         One entry an axis; by default 1, the shape of `W`, and 1.
     group : int
@@ -324,7 +327,7 @@ def conv_transpose(
     W: np.ndarray,
     B: np.ndarray | None = None,
     *,
-    auto_pad: str = "NOTSET",
+    auto_pad: str | bytes = "NOTSET",
     dilations: Any = None,
     group: int = 1,
     kernel_shape: Any = None,

@@ -8,8 +8,9 @@ Refused, as torch does: operands of different dtypes, negative paddings, ``"same
 an output padding of ``max(stride, dilation)`` or more, empty spatial axes and empty outputs, and
 integers other than int64 where the call is transposed or dilated. Refused in every case: zero
 channels, which torch's forward gives a wrong shape; empty outputs of transposed calls, which
-torch takes or refuses as its choice of kernel goes (stride, threads and dtype enter into it), and
-a bias of another dtype, which some of its transposed kernels take.
+torch takes or refuses as its choice of kernel goes (stride, threads and dtype enter into it); a
+bias of another dtype, which some of its transposed kernels take; and what torch takes of a batch
+of none alone, of which it checks little (other dtypes, empty spatial axes).
 
 Source: PyTorch 2.13, ``torch.nn.functional`` and ``aten/src/ATen/native/Convolution.cpp``.
 """
