@@ -4,44 +4,57 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from . import backends
 from .arrays import check_channels, checked_kernel, is_bare, result_type
-from .backends import Options, Plan
+from .backends import Options, Plan, Product
 from .call import Call
 from .geometry import ConvGeometry
 from .padding import Padding
 from .validate import PerAxis
 
-#: What `once` has found, by what it depends on; all of it is forgotten when it is too much.
-_found: dict[tuple[Any, ...], tuple[Call, Plan]] = {}
-_MOST_FOUND = 1024
-_WORDS = frozenset((int, str, type(None)))
+#: A call, and what its plan is asked for with.
+Checked: TypeAlias = tuple[Call, tuple[str, Product, ConvGeometry, np.dtype, Options]]
+
+#: What `planned` has checked, by what it depends on; all is forgotten when it is too much.
+_checked: dict[tuple[Any, ...], Checked] = {}
+_MOST_CHECKED = 1024
+_PLAIN_TYPES = frozenset((int, str, type(None)))
 
 
-def once(
-    check: Callable[..., tuple[Call, Plan]], first: Any, second: Any, *arguments: Any
+def planned(
+    check: Callable[..., Checked], first: Any, second: Any, *arguments: Any
 ) -> tuple[Call, Plan]:
-    """Return ``check(first, second, *arguments)``, or what it returned for arrays of their form.
+    """Return the call that `check` makes of two arrays and arguments, and its plan.
 
-    A small product would take as long as its checks, of which none looks at a number. What only
-    equals an argument seen before, as 1.0 does 1, is checked by itself.
+    A small product would take as long as its checks, so they are made once for all arrays of the
+    same shapes and dtypes: none looks at their values. What only equals an argument seen before,
+    as 1.0 does 1, is checked by itself.
     """
-    given: tuple[Any, ...] = arguments if _plain(arguments) else _frozen(arguments)
-    if not _plain(given):
-        return check(first, second, *arguments)
-    # The kind of the first array tells where it lies, and the other lies there too.
-    key = check, type(first), first.shape, first.dtype, second.shape, second.dtype, given
-    found = _found.get(key)
+    call, asked = _once(check, first, second, arguments)
+    return call, backends.plan(*asked)
+
+
+def _once(
+    check: Callable[..., Checked], first: Any, second: Any, given: tuple[Any, ...]
+) -> Checked:
+    plain = given
+    if not _plain(plain):
+        plain = _frozen(plain)
+        if not _plain(plain):
+            return check(first, second, *given)
+    # The type of the first array tells its library, which is that of the other too.
+    key = check, type(first), first.shape, first.dtype, second.shape, second.dtype, plain
+    found = _checked.get(key)
     if found is None:
-        if len(_found) >= _MOST_FOUND:
-            _found.clear()
-        with contextlib.suppress(TypeError, ValueError):  # to be raised of what was given
-            found = _found[key] = check(first, second, *given)
-    return found or check(first, second, *arguments)
+        if len(_checked) >= _MOST_CHECKED:
+            _checked.clear()
+        with contextlib.suppress(TypeError, ValueError):  # raised below, naming what was given
+            found = _checked[key] = check(first, second, *plain)
+    return found or check(first, second, *given)
 
 
 def _frozen(value: Any, depth: int = 3) -> Any:
@@ -53,7 +66,7 @@ def _frozen(value: Any, depth: int = 3) -> Any:
 
 def _plain(values: tuple[Any, ...]) -> bool:
     """Whether all are integers, words, None, or tuples of these: equal only to their like."""
-    others = set(map(type, values)) - _WORDS
+    others = set(map(type, values)) - _PLAIN_TYPES
     if not others:
         return True
     return others == {tuple} and all(_plain(each) for each in values if type(each) is tuple)
@@ -69,8 +82,8 @@ def forward(
     algorithm: str | None,
     precision: str,
     backend: str | None,
-) -> tuple[Call, Plan]:
-    """Check what `conv` takes but its epilogue and `out`; return the call and its plan."""
+) -> Checked:
+    """Check what `conv` takes but its epilogue and `out`."""
     options = Options(algorithm, precision)
     bare = is_bare("x", x, kernel)
     kernel, in_channels, out_channels = checked_kernel(kernel, bare=bare, groups=groups)
@@ -88,8 +101,8 @@ def forward(
         out_channels=out_channels,
     )
     dtype = result_type(x=x, kernel=kernel)
-    plan = backends.plan(backends.choose(backend, x), "forward", geometry, dtype, options)
-    return Call("forward", geometry, dtype, (len(x),), bare), plan
+    asked = backends.choose(backend, x), "forward", geometry, dtype, options
+    return Call("forward", geometry, dtype, (len(x),), bare), asked
 
 
 def transpose(
@@ -103,7 +116,7 @@ def transpose(
     algorithm: str | None,
     precision: str,
     backend: str | None,
-) -> tuple[Call, Plan]:
+) -> Checked:
     """Check what `conv_transpose` takes, as `forward` does."""
     options = Options(algorithm, precision)
     bare = is_bare("y", y, kernel)
@@ -123,8 +136,8 @@ def transpose(
         out_channels=in_channels,
     )
     dtype = result_type(y=y, kernel=kernel)
-    plan = backends.plan(backends.choose(backend, y), "transpose", geometry, dtype, options)
-    return Call("transpose", geometry, dtype, (len(y),), bare), plan
+    asked = backends.choose(backend, y), "transpose", geometry, dtype, options
+    return Call("transpose", geometry, dtype, (len(y),), bare), asked
 
 
 def kernel_gradient(
@@ -138,7 +151,7 @@ def kernel_gradient(
     algorithm: str | None,
     precision: str,
     backend: str | None,
-) -> tuple[Call, Plan]:
+) -> Checked:
     """Check what `conv_kernel_gradient` takes, as `forward` does."""
     options = Options(algorithm, precision)
     bare = x.ndim <= 2
@@ -167,5 +180,5 @@ def kernel_gradient(
             expected, g = expected[1:-1], g[0, ..., 0]
         raise ValueError(f"g: expected the convolution's shape {expected}, got {g.shape}")
     dtype = result_type(x=x, g=g)
-    plan = backends.plan(backends.choose(backend, x), "kernel_gradient", geometry, dtype, options)
-    return Call("kernel_gradient", geometry, dtype, (), bare), plan
+    asked = backends.choose(backend, x), "kernel_gradient", geometry, dtype, options
+    return Call("kernel_gradient", geometry, dtype, (), bare), asked

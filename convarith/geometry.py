@@ -117,6 +117,14 @@ class ConvGeometry:
         self.__dict__.update(fields, transposed=False)  # the dataclass is frozen
         self.__dict__["output_size"] = tuple(axis.output for axis in self.axes)
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Found once: plans are looked up by geometries, at every call."""
+        return hash(tuple(getattr(self, field.name) for field in dataclasses.fields(self)))
+
     @classmethod
     def of_transpose(
         cls,

@@ -103,7 +103,7 @@ class Core:
                 sizes = ", ".join(map(str, size))
                 raise ValueError(f"x: expected shape (n, {sizes}, c), got {x.shape}")
             check_channels("x", x, geometry.in_channels if forward else geometry.out_channels)
-        return self.half or result_type(x=x, kernel=self.kernel)
+        return result_type(x=x, kernel=self.kernel) if self.half is None else self.half
 
 
 def _is_fixed(kernel: Any, native: np.dtype) -> bool:

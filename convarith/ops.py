@@ -103,7 +103,7 @@ def conv(
     """
     x = numeric("x", x)
     kernel = numeric("kernel", kernel, x)
-    call, plan = checks.once(
+    call, plan = checks.planned(
         checks.forward,
         x,
         kernel,
@@ -180,7 +180,7 @@ precision, backend
     """
     y = numeric("y", y)
     kernel = numeric("kernel", kernel, y)
-    call, plan = checks.once(
+    call, plan = checks.planned(
         checks.transpose,
         y,
         kernel,
@@ -248,7 +248,7 @@ def conv_kernel_gradient(
     """
     x = numeric("x", x)
     g = numeric("g", g, x)
-    call, plan = checks.once(
+    call, plan = checks.planned(
         checks.kernel_gradient,
         x,
         g,

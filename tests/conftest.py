@@ -9,7 +9,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from convarith import backends, checks, upsampling
+from convarith import backends, upsampling
 from convarith.testing import device
 
 # TensorFlow takes these kernels by itself on newer processors only, and without them refuses
@@ -159,7 +159,6 @@ def forget_plans():
     if vector:
         vector.path.cache_clear()
     backends.plan.cache_clear()
-    checks._found.clear()
     upsampling._operator.cache_clear()
 
 

@@ -74,7 +74,9 @@ class DirectPlan:
         self.lanes = self.vectors * path.lanes(element)  # columns of a panel
         self.job_shapes = [self._job_shape(job) for job in self.jobs]
         self.packed_entries = sum(map(math.prod, self.job_shapes))
-        self.work = multiply_adds(geometry)  # for one of the batch
+        # For one of the batch; a result without taps takes its time too.
+        results = math.prod(geometry.input_shape) if self.transposed else 0
+        self.work = max(multiply_adds(geometry), results)
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(self._layout)
 

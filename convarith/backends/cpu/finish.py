@@ -37,9 +37,9 @@ class Finish(NamedTuple):
         )
 
     def laid_out(self, columns: Callable[[np.ndarray], np.ndarray]) -> Finish:
-        """Return it with what `columns` makes of the scale and the bias."""
+        """Return the same with the scale and the bias as `columns` lays them out."""
         scale, bias = (None if part is None else columns(part) for part in (self.scale, self.bias))
-        return Finish(scale, bias, self.residual, self.activation)
+        return self._replace(scale=scale, bias=bias)
 
 
 NOTHING = Finish()

@@ -59,13 +59,16 @@ class Call:
         self._size = (self._head + nbytes) // 8 + 8
         self._counter = self._head // 8 - 8
         self._idle: list[tuple[memoryview, int]] = []  # blocks; popping one is atomic
-        fields_of = record.fields or {}
-        assert fields_of["counter"][1] == 0
-        self._scratch = fields_of["scratch"][1] // 8
         self._arrays = [value for value in fields.values() if isinstance(value, np.ndarray)]
         filled = np.zeros((), record)
         for name, value in fields.items():
             filled[name] = pool.address(value) if isinstance(value, np.ndarray) else value
+        names = list(record.names or ())
+        given = next(at for at, name in enumerate(names[1:]) if name in {*fields, "scratch"})
+        assert names[0] == "counter" and {*names[1 + given :]} == {*fields, "scratch"}
+        #: Writes what one call gives, all at once: one by one they would take three times as long.
+        self._write = struct.Struct(f"{given}q").pack_into
+        self._scratch = filled.dtype.fields["scratch"][1] // 8
         self._template = np.zeros(self._head // 8, np.int64)
         self._template[: record.itemsize // 8] = np.frombuffer(filled.tobytes(), np.int64)
 
@@ -81,11 +84,8 @@ class Call:
         memory, address = block
         memory[self._counter] = memory[self._counter + 1] = 0
         address_of = pool.address
-        numbers = [
-            value if type(value) is int else 0 if value is None else address_of(value)
-            for value in given
-        ]
-        _WRITE[len(numbers)](memory, 8, *numbers)  # all at once: each alone would take as long
+        numbers = [address_of(v) if type(v) is np.ndarray else v or 0 for v in given]
+        self._write(memory, 8, *numbers)
         run(self.worker, address, threads)
         if len(memory) <= _MOST_KEPT // 8:
             self._idle.append(block)
@@ -104,8 +104,6 @@ class Call:
 _INT = np.dtype(np.int64)
 #: Bytes of a block that a call keeps for the next; larger ones go back to the pool.
 _MOST_KEPT = 2**17
-#: What writes as many int64 into a block from a byte on.
-_WRITE = [struct.Struct(f"{count}q").pack_into for count in range(32)]
 
 
 def run(worker: int, call: int, threads: int) -> None:
@@ -127,7 +125,7 @@ def run(worker: int, call: int, threads: int) -> None:
             numba.set_num_threads(before)
 
 
-def allowed(work: float) -> int:
+def allowed(work: int) -> int:
     """Return how many threads a call of so many multiply-adds may use."""
     return 1 if work < SMALL_WORK or _forked else get_num_threads()
 

@@ -30,7 +30,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -51,10 +50,10 @@ START_CYCLES = 86_000
 #: Direct's to multiply and add, and those lost once; its sums are longer.
 DIRECT_CYCLES = 0.63
 DIRECT_START_CYCLES = 60_000
-#: Bytes of x that a nearer cache keeps, and of what is beyond the cycles a byte that Winograd takes
-#: longer, whose windows of a residue read it in short pieces, and direct.
+#: Bytes of x that a nearer cache keeps. Each beyond them costs Winograd, whose windows of a residue
+#: read short pieces, so many cycles more than direct.
 NEAR_BYTES = 7 * 2**18
-READ_CYCLES, DIRECT_READ_CYCLES = 0.86, 0.5
+READ_CYCLES = 0.36
 #: Bytes of a result that the last cache keeps, and cycles a byte of what is beyond: its rows are
 #: written in short pieces.
 KEPT_BYTES = 2**24
@@ -67,63 +66,36 @@ def preferred(geometry: ConvGeometry, product: Product, element: Element, path: 
     """Whether Winograd is the faster one; a batch of one image decides for all."""
     if not applies(geometry, product, element, path):
         return False
-    sizes, itemsize = _Sizes.of(geometry, path.lanes(element)), element.dtype.itemsize
+    lanes, itemsize = path.lanes(element), element.dtype.itemsize
     read = max(0, math.prod(geometry.input_shape) * itemsize - NEAR_BYTES)
     written = max(0, math.prod(geometry.kernel_shape) * itemsize - KEPT_BYTES)
-    fewest = min(_cycles(sizes, m) for m in choices(sizes.r))
-    direct = _direct_cycles(sizes, swapped=GradientPlan(path, element, geometry).swapped)
-    more = read * (READ_CYCLES - DIRECT_READ_CYCLES) + written * WRITE_CYCLES
-    return GAIN * (fewest + more) < direct
+    fewest = min(_cycles(geometry, lanes, m) for m in choices(_taps(geometry)))
+    direct = _direct_cycles(geometry, lanes, GradientPlan(path, element, geometry).swapped)
+    return GAIN * (fewest + read * READ_CYCLES + written * WRITE_CYCLES) < direct
 
 
-class _Sizes(NamedTuple):
-    """What decides how long a gradient takes: taps, channels, vectors of them, results.
-
-    `r` are the taps of a job along either axis.
-    """
-
-    r: int
-    jobs: int
-    lanes: int
-    taps: tuple[int, ...]
-    source: int
-    result: int
-    into: int
-    out_of: int
-    results: tuple[int, ...]
-
-    @classmethod
-    def of(cls, geometry: ConvGeometry, lanes: int) -> _Sizes:
-        source, result = geometry.in_channels, geometry.out_channels
-        return cls(
-            taps_a_stride(geometry, "kernel_gradient"),
-            math.prod(geometry.strides),
-            lanes,
-            geometry.kernel_size,
-            source,
-            result,
-            -(-source // lanes),
-            -(-result // lanes),
-            geometry.output_size,
-        )
+def _taps(geometry: ConvGeometry) -> int:
+    """Return r, the taps of a job along either axis."""
+    return taps_a_stride(geometry, "kernel_gradient")
 
 
-def _cycles(sizes: _Sizes, m: int) -> float:
+def _cycles(geometry: ConvGeometry, lanes: int, m: int) -> float:
     """Estimate the cycles of F(m, r)."""
-    products = (m + sizes.r - 1) ** 2
-    squares = math.prod(-(-count // m) for count in sizes.results)
-    pairs = sizes.jobs * sizes.into * sizes.lanes * sizes.out_of  # the last block may overlap
-    operands = squares * (sizes.jobs * sizes.into + sizes.out_of) * OPERAND_CYCLES
+    products, jobs = (m + _taps(geometry) - 1) ** 2, math.prod(geometry.strides)
+    squares = math.prod(-(-count // m) for count in geometry.output_size)
+    into, out_of = (-(-c // lanes) for c in (geometry.in_channels, geometry.out_channels))
+    pairs = jobs * into * lanes * out_of  # the last block may overlap
+    operands = squares * (jobs * into + out_of) * OPERAND_CYCLES
     return START_CYCLES + products * (pairs * (squares * STEP_CYCLES + SUM_CYCLES) + operands)
 
 
-def _direct_cycles(sizes: _Sizes, *, swapped: bool) -> float:
+def _direct_cycles(geometry: ConvGeometry, lanes: int, swapped: bool) -> float:
     """Estimate direct's cycles, with lanes of the result's channels, or of all taps' of a row."""
-    y, x = sizes.taps
-    each = sizes.source * x * sizes.out_of
+    (y, x), source, result = geometry.kernel_size, geometry.in_channels, geometry.out_channels
+    each = source * x * -(-result // lanes)
     if swapped:
-        each = sizes.result * -(-sizes.source * x // sizes.lanes)
-    return DIRECT_START_CYCLES + each * y * math.prod(sizes.results) * DIRECT_CYCLES
+        each = result * -(-source * x // lanes)
+    return DIRECT_START_CYCLES + each * y * math.prod(geometry.output_size) * DIRECT_CYCLES
 
 
 class WinogradGradientPlan:
@@ -139,9 +111,9 @@ class WinogradGradientPlan:
         self, path: Path, element: Element, geometry: ConvGeometry, m: int | None = None
     ) -> None:
         self.path, self.element, self.geometry = path, element, geometry
-        sizes = _Sizes.of(geometry, path.lanes(element))
-        m = m or min(choices(sizes.r), key=lambda m: _cycles(sizes, m))
-        self.algorithm = cook_toom.algorithm(m, sizes.r)
+        r, lanes = _taps(geometry), path.lanes(element)
+        m = m or min(choices(r), key=lambda m: _cycles(geometry, lanes, m))
+        self.algorithm = cook_toom.algorithm(m, r)
         self.squares = [-(-count // m) for count in geometry.output_size]
         #: The residues of the taps (y, x), each a job.
         self.residues = list(itertools.product(*map(range, geometry.strides)))

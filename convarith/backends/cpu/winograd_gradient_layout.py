@@ -172,5 +172,5 @@ class Layout:
     def run(self, x: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
         """Run the calls on these arrays, one after the other."""
         shared = pool.empty((self.shared // 8,), np.dtype(np.int64))
-        for threads, squares in self.calls:
-            self.call.run(threads, x, g, out, shared, *squares)
+        for threads, fields in self.calls:
+            self.call.run(threads, x, g, out, shared, *fields)

@@ -138,8 +138,8 @@ class Layout:
     def run(self, source: np.ndarray, kernel: np.ndarray, out: np.ndarray, finish: Finish) -> None:
         """Run the calls on these arrays, one after the other."""
         shared = pool.empty((self.shared // 8,), np.dtype(np.int64)) if self.shared else None
-        for threads, blocks in self.calls:
-            self.call.run(threads, source, kernel, out, *finish, shared, *blocks)
+        for threads, fields in self.calls:
+            self.call.run(threads, source, kernel, out, *finish, shared, *fields)
 
     @staticmethod
     def _jobs(plan: WinogradPlan) -> np.ndarray:

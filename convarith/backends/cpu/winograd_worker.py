@@ -58,7 +58,7 @@ CALL = np.dtype(
     [
         *((name, _int) for name in ("counter", "source", "packed", "out")),
         *((name, _int) for name in ("scale", "bias", "residual", "activation")),
-        ("shared", _int),  # V of each block
+        ("shared", _int),  # the V that threads share, of some blocks
         *((name, _int) for name in ("part", "first_block", "block_count", "pieces")),
         ("source_size", _int, 2),
         ("source_strides", _int, 3),
@@ -70,7 +70,7 @@ CALL = np.dtype(
         *((name, _int) for name in ("batch", "m", "n", "itemsize", "vector", "depth", "rows")),
         *((name, _int) for name in ("of_sources", "of_products")),  # addresses of the transforms
         *((name, _int) for name in ("jobs", "job_count", "panels", "panel_count")),
-        *((name, _int) for name in ("blocks", "shared_nbytes")),
+        *((name, _int) for name in ("blocks", "shared_nbytes")),  # of V of a block
         *((name, _int) for name in ("v_product", "m_product", "panel_nbytes")),
         *((name, _int) for name in ("scratch", "scratch_nbytes")),
     ]
