@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
 
 #: Each command is the module of its name: `add_arguments` declares what it takes, `run` does it.
 #: Only the one that is asked for is imported.
@@ -26,7 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        return _run(arguments)
+        with _told_to_end():
+            return _run(arguments)
     except BrokenPipeError:  # whoever read the output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -41,6 +47,25 @@ def main(arguments: list[str] | None = None) -> int:
         problem = str(error)
     print(f"fcn: {problem}", file=sys.stderr)
     return 2
+
+
+@contextlib.contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Let the signals that end a process end it by way of what cleans up behind it."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    main = threading.current_thread() is threading.main_thread()  # Python's rule for handlers
+    ours = [n for n in numbers if main and signal.getsignal(n) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _run(arguments: list[str]) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from . import keras_config, keras_file, keras_model, safetensors_file
 from .arguments import positive
 from .backbones import BACKBONES
+from .files import keep_inputs
 from .heads import HEADS
 from .keras_model import ACTIVATIONS, PREPROCESS
 from .layers.sizes import short
@@ -49,8 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     names = None if options.names is None else Classes.read(options.names).names
-    if options.out.exists() and options.source.exists() and options.out.samefile(options.source):
-        raise ValueError(f"OUT: {options.out} is the file to convert itself")
+    keep_inputs("OUT", [options.source, options.names], [options.out])
     model, what = convert(
         options.source,
         backbone=options.backbone,

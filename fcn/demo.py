@@ -10,6 +10,7 @@ import numpy as np
 
 from . import pictures, weights
 from .arguments import picture_to_write, positive
+from .files import keep_inputs
 from .segment import ConvolutionalClassifier
 from .torch_file import read_state_dict
 
@@ -35,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
-    if options.image is not None and options.out.exists() and options.out.samefile(options.image):
-        raise ValueError(f"--out: {options.out} is the photograph itself")
+    keep_inputs("--out", [options.image], [options.out])
     demo(options.image, top=options.top, out=options.out)
     return 0
 

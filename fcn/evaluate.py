@@ -13,6 +13,7 @@ import numpy as np
 
 from . import tiling
 from .arguments import add_device, picture_to_write, positive
+from .files import keep_inputs
 from .metrics import Confusion
 from .palette import Classes
 from .panel import Row, save_panel
@@ -52,13 +53,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     from .model import load
+    from .saved import check_usable
 
     model = load(options.weights).frozen()
+    check_usable(model, options.weights)
     tiling.check_pixelwise(model, str(options.weights))
     data = Dataset(options.data, options.split, None, strict=options.strict, progress=True)
     for problem in data.skipped.values():
         print(f"fcn: skipped {problem}", file=sys.stderr)
     _compare(model.classes, data.classes, options)
+    if options.panel:
+        keep_inputs("--panel", [options.weights, *data.files()], [options.panel])
     count = min(options.pictures, len(data)) if options.panel else 0
     shown = {data.names[i * len(data) // count] for i in range(count)}
     rows: list[Row] = []

@@ -6,14 +6,31 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
 def check_file(path: Path) -> None:
     """Refuse a folder, a pipe or a device, which would keep a reader waiting, by a `ValueError`."""
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):  # False for what cannot be seen
         raise ValueError(f"{path}: not a file")
+
+
+def keep_inputs(option: str, inputs: Iterable[Path | None], outputs: Iterable[Path]) -> None:
+    """Refuse to write over what is read, by a `ValueError` that begins with the option's name."""
+    read = {_identity(path): path for path in inputs if path is not None}
+    for path in outputs:
+        if (found := _identity(path)) is not None and found in read:
+            raise ValueError(f"{option}: {path} is one of the inputs, {read[found]}")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what is the same for every name of a file; None where there is none to be seen."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 @contextlib.contextmanager

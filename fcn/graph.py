@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from .layers import LAYERS, Array, Layer, Shape, namespace
+from .layers import LAYERS, Array, Layer, Shape, check_numbers, namespace
 from .layers.layer import check_keys
 from .layers.sizes import LARGEST, integer, short
 
@@ -270,6 +270,11 @@ class Graph:
             for name, node in self.nodes.items()
             for array, value in node.layer.arrays().items()
         }
+
+    def check_numbers(self) -> None:
+        """Refuse arrays with numbers that no network computes with, by a `ValueError`."""
+        for name, array in self.arrays().items():
+            check_numbers(name, array)
 
     def parameters(self, frozen: Collection[str] = ()) -> dict[str, Array]:
         """Return the arrays that are trained, by ``"node/parameter"``, but for frozen nodes'."""

@@ -15,7 +15,10 @@ from typing import Any, BinaryIO
 
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 LITERALS = frozenset(
-    "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE BINSTRING SHORT_BINSTRING".split()
+    (
+        *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING"),
+        *("BINUNICODE", "BINUNICODE8", "SHORT_BINUNICODE"),
+    )
 )
 BYTES = frozenset("BINBYTES SHORT_BINBYTES".split())
 #: Longer strings are no names; equal ones would be compared over and over.
@@ -53,6 +56,9 @@ class Vocabulary:
         ``built(object, state)`` sets an object's attributes; by default they are dropped.
     raw : bool
         Whether there are bytes.
+    strict : bool
+        Whether a dict with other keys than strings is refused, or they dropped with what they
+        stand for.
     """
 
     names: frozenset[str]
@@ -60,6 +66,7 @@ class Vocabulary:
     persistent: Callable[[Any], Any] = _refused
     built: Callable[[Any, Any], None] = _dropped
     raw: bool = False
+    strict: bool = True
 
 
 def plain(file: BinaryIO, vocabulary: Vocabulary) -> Any:
@@ -90,10 +97,11 @@ def plain(file: BinaryIO, vocabulary: Vocabulary) -> Any:
         return items
 
     def set_items(items: list[Any]) -> None:
-        target = stack[-1]
-        if type(target) is not dict or any(type(key) is not str for key in items[::2]):
+        target, pairs = stack[-1], list(zip(items[::2], items[1::2], strict=True))
+        named = [pair for pair in pairs if type(pair[0]) is str]
+        if type(target) is not dict or (vocabulary.strict and len(named) < len(pairs)):
             raise ValueError("a dict whose keys are not strings")
-        target.update(zip(items[::2], items[1::2], strict=True))
+        target.update(named)
 
     for opcode, argument, _ in pickletools.genops(file):
         name = opcode.name
@@ -105,6 +113,8 @@ def plain(file: BinaryIO, vocabulary: Vocabulary) -> Any:
             stack.append(CONSTANTS[name])
         elif name in ("BINPUT", "LONG_BINPUT"):
             memo[argument] = stack[-1]
+        elif name == "MEMOIZE":
+            memo[len(memo)] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
         elif name == "MARK":
@@ -130,7 +140,13 @@ def plain(file: BinaryIO, vocabulary: Vocabulary) -> Any:
         elif name == "SETITEM":
             value, key = stack.pop(), stack.pop()
             set_items([key, value])
-        elif name == "GLOBAL":
+        elif name in ("GLOBAL", "STACK_GLOBAL"):
+            if name == "STACK_GLOBAL":
+                module, argument = stack[-2:]
+                if type(module) is not str or type(argument) is not str:
+                    raise ValueError("a global whose name is no string")
+                argument = f"{module} {argument}"
+                del stack[-2:]
             if argument not in vocabulary.names:
                 raise ValueError(f"it names {argument[:80].replace(' ', '.')}")
             stack.append(Name(argument))
@@ -146,6 +162,6 @@ def plain(file: BinaryIO, vocabulary: Vocabulary) -> Any:
             vocabulary.built(stack[-1], state)
         elif name == "STOP":
             return stack.pop()
-        elif name != "PROTO":
+        elif name not in ("PROTO", "FRAME"):
             raise ValueError(f"opcode {name}")
     raise ValueError("a pickle without an end")

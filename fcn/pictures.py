@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import PIL.Image
 
 
+#: Formats that Pillow knows and leaves to another program to decode.
+ELSEWHERE = frozenset(("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"))
+#: The tag and value of a TIFF whose zero is white.
+WHITE_IS_ZERO = 262, 0
 #: The longer side of each half of a panel.
 PANEL_INCHES = 5
 
@@ -25,7 +29,7 @@ class Unreadable(ValueError):
 def load(path: Path, *, turn: bool = True) -> PIL.Image.Image:
     """Return a picture as its file has it, decoded, turned as its EXIF data says.
 
-    Formats that Pillow hands to another program are none here.
+    Formats in ELSEWHERE are none here.
 
     Parameters
     ----------
@@ -46,7 +50,7 @@ def load(path: Path, *, turn: bool = True) -> PIL.Image.Image:
     except ValueError as error:
         raise Unreadable(str(error)) from None
     PIL.Image.init()  # only then are all formats known
-    formats = sorted(PIL.Image.OPEN.keys() - {"EPS"})
+    formats = sorted(PIL.Image.OPEN.keys() - ELSEWHERE)
     try:
         with warnings.catch_warnings():
             # What Pillow finds odd in a picture that it can read all the same. A picture of the
@@ -64,6 +68,15 @@ def load(path: Path, *, turn: bool = True) -> PIL.Image.Image:
         reason = getattr(error, "strerror", None) or f"not a whole picture: {error!s:.200}"
         raise Unreadable(f"{path}: {reason}") from error
     return picture
+
+
+def endings() -> set[str]:
+    """Return how the names of pictures end, ``".png"`` among them."""
+    import PIL.Image
+
+    known = PIL.Image.registered_extensions()  # which has those of formats that are only written
+    readable = PIL.Image.OPEN.keys() - ELSEWHERE
+    return {ending for ending, name in known.items() if name in readable}
 
 
 def read(path: Path) -> PIL.Image.Image:
@@ -86,6 +99,10 @@ def read(path: Path) -> PIL.Image.Image:
             raise Unreadable(
                 f"{path}: pixels from {values.min()} to {values.max()}, not of 16 bits"
             )
+        if picture.mode == "I" and picture.format == "TIFF" and values.max() < 256:
+            raise Unreadable(f"{path}: pixels are 32-bit integers of unknown range, below 256")
+        if picture.format == "TIFF" and picture.tag_v2.get(WHITE_IS_ZERO[0]) == WHITE_IS_ZERO[1]:
+            values = 65535 - values  # which Pillow does for 8 bits alone
         picture = PIL.Image.fromarray((values // 257).astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")

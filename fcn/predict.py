@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import overlay, pictures, tiling
 from .arguments import add_device, height_and_width
+from .files import keep_inputs
 from .palette import Classes
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from .model import load
+    from .saved import check_usable
 
     inputs = expanded(options.images)
     names = output_names(inputs)
@@ -85,8 +87,9 @@ def run(options: argparse.Namespace) -> int:
         for path, name in names.items()
     }
     written = [path for paths in outputs.values() for path in paths.values()]
-    _keep([*inputs, options.weights, options.classes], written)
+    keep_inputs("--out", [*inputs, options.weights, options.classes], written)
     model = load(options.weights).frozen()
+    check_usable(model, options.weights)
     tiling.check_pixelwise(model, str(options.weights))
     classes = Classes.read(options.classes) if options.classes else Classes.of(model.classes)
     if len(classes) != len(model.classes):
@@ -105,17 +108,19 @@ def run(options: argparse.Namespace) -> int:
     with tqdm(total=len(inputs), unit="image", disable=None) as bar:
         for path in inputs:
             problem: str | None = None
+            line = ""
             try:
                 picture = pictures.read(path)
                 line = _predict(model, classes, picture, outputs[path], options)
-                tqdm.write(f"{path}: {line}", file=sys.stdout)
             except pictures.Unreadable as error:
                 problem = str(error)
             except MemoryError:
                 problem = f"{path}: not enough memory for it; a smaller --tile takes less"
             except (OSError, ValueError) as error:  # of its outputs: the others have their own
                 problem = f"{path}: {error}"
-            if problem is not None:
+            if problem is None:
+                tqdm.write(f"{path}: {line}", file=sys.stdout)
+            else:
                 failed += 1
                 tqdm.write(f"fcn: {problem}", file=sys.stderr)
             bar.update()
@@ -165,12 +170,10 @@ def expanded(paths: Iterable[Path]) -> list[Path]:
     ValueError
         For a folder without any.
     """
-    import PIL.Image
-
     found = []
     for path in paths:
-        if path.is_dir():
-            endings = PIL.Image.registered_extensions()
+        if os.path.isdir(path):  # False for what cannot be seen
+            endings = pictures.endings()
             inside = sorted(
                 file
                 for file in path.iterdir()
@@ -220,16 +223,3 @@ def output_names(paths: Iterable[Path]) -> dict[Path, str]:
 
 def _files(name: str) -> list[str]:
     return [f"{name}{ending}".casefold() for ending in (IDS, COLOURED, OVERLAY)]
-
-
-def _keep(inputs: Iterable[Path | None], outputs: Iterable[Path]) -> None:
-    """Refuse to write over what is read."""
-    read = {_identity(path): path for path in inputs if path is not None and path.exists()}
-    for path in outputs:
-        if path.exists() and _identity(path) in read:
-            raise ValueError(f"--out: {path} is one of the inputs, {read[_identity(path)]}")
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino

@@ -13,7 +13,7 @@ from . import backbones, flax_file, keras_file, keras_order, safetensors_file, t
 from .backbones import vgg16
 from .files import check_file
 from .graph import Graph
-from .layers import Layer, moved, namespace
+from .layers import Layer, check_numbers, moved, namespace
 
 #: Returns the arrays of a node in a file, by name, for the layer that they go into.
 Find = Callable[[str, Layer], Mapping[str, np.ndarray]]
@@ -115,7 +115,7 @@ def kind(path: Path) -> str:
     if start[8:9] == b"{":
         return "safetensors"
     if start[:1] == b"\x80":  # a pickle: torch's first one is a long integer
-        return "torch" if start[2:4] == b"\x8a\x0a" else "flax"
+        return "torch" if torch_file.LONG in start else "flax"
     raise ValueError(
         f"{path}: neither Keras's (.keras, .h5), torch's (.pth), Flax's nor a safetensors file"
     )
@@ -186,7 +186,10 @@ def _fitting(name: str, array: np.ndarray, ours: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"{name}: expected floats of shape {ours.shape}, got {array.dtype} of {array.shape}"
         )
-    return moved(np.array(array, np.float32, order="C"), namespace(ours))
+    with np.errstate(over="ignore"):  # what is too large is refused as infinite
+        fitting = np.array(array, np.float32, order="C")
+    check_numbers(name, fitting)
+    return moved(fitting, namespace(ours))
 
 
 def _vgg16_modules() -> tuple[dict[str, str], dict[str, str]]:

@@ -183,7 +183,12 @@ def begun(out: Path, given: Mapping[str, Any], *, device: str, save_every: float
     if out.exists() and not out.is_dir():
         raise ValueError(f"out: expected a folder, got the file {out}")
     if (out / CHECKPOINT).exists():
-        raise ValueError(f"out: {out} holds a run: --resume goes on with it")
+        raise ValueError(
+            f"out: {out} holds a run: --resume goes on with it, another folder begins another"
+        )
+    for name in (BEST, LAST, LOG, CURVES):
+        if (out / name).exists():
+            raise ValueError(f"out: {out / name} is there already, which a run would write over")
     recipe = Recipe(**given)
     data = recipe.datasets(progress=True)
     model = recipe.model(data[0].classes)

@@ -12,6 +12,7 @@ compressed, are the pickle ``data.pkl``, the values of each storage as ``data/KE
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import math
 import zipfile
@@ -30,19 +31,30 @@ STORAGES = {
     f"torch {name}Storage": np.dtype(code).newbyteorder("<")
     for name, code in {
         **{"Float": "f4", "Double": "f8", "Half": "f2", "Long": "i8", "Int": "i4"},
-        **{"Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "?"},
+        **{"Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "?", "BFloat16": "u2"},
     }.items()
 }
+#: The upper halves of float32, of which NumPy has no type.
+BFLOAT16 = STORAGES["torch BFloat16Storage"]
 DICT = "collections OrderedDict"
 TENSORS = ("torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2")
 PARAMETER = "torch._utils _rebuild_parameter"
 MOST_AXES = 64  # NumPy's own limit
+#: Under which names a checkpoint has the weights, beside an epoch, an optimizer's state and more.
+WEIGHTS = ("state_dict", "model_state_dict", "model")
+#: What torch's DataParallel puts before each name.
+PARALLEL = "module."
+#: How the magic number begins, in a pickle of any version.
+LONG = b"\x8a\x0a\x6c\xfc"
 #: How a zip archive begins.
 ZIP = b"PK\x03\x04"
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """Return the tensors of a torch state dict by name.
+
+    It may lie in a checkpoint's dict, beside other things, as its only dict of tensors or under one
+    of the names in WEIGHTS; ``module.``, which DataParallel puts before every name, is left out.
 
     Parameters
     ----------
@@ -51,7 +63,8 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to ndarray
-        Read-only views of the file's values; several may share a storage, as they did.
+        Read-only views of the file's values, those of bfloat16 as float32; several may share a
+        storage, as they did.
 
     Raises
     ------
@@ -107,15 +120,15 @@ class _Tensor:
 
 
 def _read_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
-    if not _same(_plain(file), MAGIC):
+    described: dict[str, _Storage] = {}
+    if not _same(_plain(file, {}), MAGIC):
         raise ValueError("another magic number")
-    if not _same(_plain(file), PROTOCOL):
+    if not _same(_plain(file, {}), PROTOCOL):
         raise ValueError(f"another protocol than {PROTOCOL}")
-    _plain(file)  # byte order and integer sizes of the writer; the values are little-endian
-    tensors, keys = _plain(file), _plain(file)
+    _plain(file, {})  # byte order and integer sizes of the writer; the values are little-endian
+    tensors, keys = _state_dict(_plain(file, described)), _plain(file, {})
     if type(keys) is not list:
         raise ValueError("no list of storages")
-    described = _described(tensors)
     values: dict[str, np.ndarray] = {}
     for key in keys:
         if type(key) is not str or key not in described:
@@ -127,7 +140,7 @@ def _read_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
         values[key] = _values(_exactly(file, length * storage.dtype.itemsize), storage)
     if missing := described.keys() - values.keys():
         raise ValueError(f"no values of storage {min(missing)!r}")
-    return {name: tensor.view(values[tensor.storage.key]) for name, tensor in tensors.items()}
+    return _views(tensors, values)
 
 
 def _read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
@@ -150,33 +163,50 @@ def _read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
 
     if folder + "byteorder" in archive.namelist() and member("byteorder") != b"little":
         raise ValueError("values that are not little-endian")
-    tensors = _plain(io.BytesIO(member("data.pkl")))
+    tensors = _state_dict(_plain(io.BytesIO(member("data.pkl")), {}))
     values = {}
-    for key, storage in _described(tensors).items():
-        content = member(f"data/{key}")
-        if len(content) != storage.length * storage.dtype.itemsize:
-            raise ValueError(f"a storage of {len(content)} bytes, {storage.length} values")
-        values[key] = _values(content, storage)
-    return {name: tensor.view(values[tensor.storage.key]) for name, tensor in tensors.items()}
+    for key, storage in {t.storage.key: t.storage for t in tensors.values()}.items():
+        data = member(f"data/{key}")
+        if len(data) != storage.length * storage.dtype.itemsize:
+            raise ValueError(f"a storage of {len(data)} bytes, {storage.length} values")
+        values[key] = _values(data, storage)
+    return _views(tensors, values)
 
 
-def _described(tensors: Any) -> dict[str, _Storage]:
-    """Return the storages of a dict of tensors by key, having checked that it is one."""
-    if type(tensors) is not dict:
+def _state_dict(content: Any) -> dict[str, _Tensor]:
+    """Return the dict of tensors that a file's content is, or that lies in it."""
+    if type(content) is not dict:
         raise ValueError("no dict of tensors")
-    described: dict[str, _Storage] = {}
-    for tensor in tensors.values():
-        if type(tensor) is not _Tensor:
-            raise ValueError(f"an entry of type {type(tensor).__name__} among the tensors")
-        storage = tensor.storage
-        if described.setdefault(storage.key, storage) != storage:
-            raise ValueError("two descriptions of one storage")
-    return described
+    others = [value for value in content.values() if type(value) is not _Tensor]
+    if not others:
+        return content
+    inside = {
+        name: value
+        for name, value in content.items()
+        if type(value) is dict and value and all(type(each) is _Tensor for each in value.values())
+    }
+    named = [name for name in WEIGHTS if name in inside]
+    if not inside or len(others) < len(content):
+        raise ValueError(f"an entry of type {type(others[0]).__name__} among the tensors")
+    if len(inside) > 1 and not named:
+        names = ", ".join(name[:80] for name in inside)
+        raise ValueError(f"several dicts of tensors, {names}, and none is {' or '.join(WEIGHTS)}")
+    return inside[named[0]] if named else next(iter(inside.values()))
+
+
+def _views(tensors: dict[str, _Tensor], values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the tensors in their storages' values, by the names that they have for us."""
+    found = {name: tensor.view(values[tensor.storage.key]) for name, tensor in tensors.items()}
+    if all(name.startswith(PARALLEL) for name in found):
+        return {name.removeprefix(PARALLEL): view for name, view in found.items()}
+    return found
 
 
 def _values(content: bytes, storage: _Storage) -> np.ndarray:
     if storage.dtype == np.bool_:  # any other byte than 0 and 1 is no bool of NumPy's
         return np.frombuffer(content, np.uint8) != 0
+    if storage.dtype == BFLOAT16:
+        return (np.frombuffer(content, storage.dtype).astype(np.uint32) << 16).view(np.float32)
     return np.frombuffer(content, storage.dtype).astype(storage.dtype.newbyteorder("="), copy=False)
 
 
@@ -191,7 +221,8 @@ def _same(value: Any, expected: int) -> bool:
     return type(value) is int and value == expected
 
 
-def _persistent(pid: Any) -> _Storage:
+def _persistent(described: dict[str, _Storage], pid: Any) -> _Storage:
+    """Return the storage that a persistent id stands for, also in those described by key."""
     # A legacy one ends in a view of another storage, which no state dict has.
     if type(pid) is not tuple or len(pid) not in (5, 6) or (len(pid) == 6 and pid[5] is not None):
         raise ValueError("a persistent id that is no storage's")
@@ -201,7 +232,10 @@ def _persistent(pid: Any) -> _Storage:
         raise ValueError("a persistent id that is no storage's")
     if storage_type.text not in STORAGES:
         raise ValueError(f"a storage of type {storage_type.text}")
-    return _Storage(key, STORAGES[storage_type.text], length)
+    storage = _Storage(key, STORAGES[storage_type.text], length)
+    if described.setdefault(key, storage) != storage:
+        raise ValueError("two descriptions of one storage")
+    return storage
 
 
 def _called(text: str, arguments: tuple[Any, ...]) -> Any:
@@ -225,10 +259,14 @@ def _called(text: str, arguments: tuple[Any, ...]) -> Any:
     raise ValueError("a call that no state dict is written with")
 
 
-#: Attributes are set on an OrderedDict only: they are dropped.
-VOCABULARY = Vocabulary(frozenset((*STORAGES, DICT, *TENSORS, PARAMETER)), _called, _persistent)
+NAMES = frozenset((*STORAGES, DICT, *TENSORS, PARAMETER))
 
 
-def _plain(file: BinaryIO) -> Any:
-    """Return the next pickle's value, made of numbers, strings, lists, dicts and tensors."""
-    return pickled.plain(file, VOCABULARY)
+def _plain(file: BinaryIO, described: dict[str, _Storage]) -> Any:
+    """Return the next pickle's value, made of numbers, strings, lists, dicts and tensors.
+
+    Its storages are added to those `described`. Attributes are set on an OrderedDict only: they are
+    dropped. An optimizer's state has numbers as keys; none is looked at.
+    """
+    persistent = functools.partial(_persistent, described)
+    return pickled.plain(file, Vocabulary(NAMES, _called, persistent, strict=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -184,11 +185,21 @@ class Dataset:
     def _less(self, size: tuple[int, int]) -> bool:
         return self.crop is not None and (size[0] < self.crop[0] or size[1] < self.crop[1])
 
-    def _read(self, name: str) -> Sample:
+    def files(self) -> Iterator[Path]:
+        """Yield every file that is read: the lists, and each picture's own, at fault or not."""
+        yield from (_listing(self.root, self.split), self.root / "classes.txt")
+        for name in (*self.sizes, *self.skipped):
+            yield from self._files(name)
+
+    def _files(self, name: str) -> tuple[Path, Path]:
+        """Return where a picture and its mask are."""
         folder = self.root / "JPEGImages"
         paths = [folder / f"{name}{suffix}" for suffix in (".jpg", ".jpeg", ".png")]
-        path = next((path for path in paths if path.exists()), paths[0])
-        mask = self.root / "SegmentationClass" / f"{name}.png"
+        path = next((path for path in paths if os.path.exists(path)), paths[0])
+        return path, self.root / "SegmentationClass" / f"{name}.png"
+
+    def _read(self, name: str) -> Sample:
+        path, mask = self._files(name)
         image = np.asarray(pictures.read(path))
         labels = self._labels(mask)
         if image.shape[:2] != labels.shape:
@@ -235,10 +246,15 @@ def _checked_crop(crop: tuple[int, int] | None) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[1])
 
 
+def _listing(root: Path, split: str) -> Path:
+    """Return the file that names a split's pictures."""
+    return root / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
 def _names(root: Path, split: str) -> list[str]:
     """Return the names in a split's file."""
-    folder = root / "ImageSets" / "Segmentation"
-    path = folder / f"{split}.txt"
+    path = _listing(root, split)
+    folder = path.parent
     if not folder.is_dir():
         raise ValueError(f"{root}: expected Pascal VOC's layout, got no {folder}")
     splits = sorted(file.stem for file in folder.glob("*.txt"))

@@ -236,6 +236,18 @@ def test_floats_have_no_range(tmp_path):
     PIL.Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "f.tif")
     with pytest.raises(pictures.Unreadable, match="floats of unknown range"):
         pictures.read(tmp_path / "f.tif")
+    PIL.Image.fromarray(np.ones((4, 4), np.int32)).save(tmp_path / "i.tif")
+    with pytest.raises(pictures.Unreadable, match="32-bit integers of unknown range"):
+        pictures.read(tmp_path / "i.tif")
+
+
+def test_a_tiff_whose_zero_is_white(tmp_path):
+    grey = PIL.Image.fromarray(np.arange(0, 65536, 4369, dtype=np.uint16).reshape(4, 4))
+    tags = PIL.TiffImagePlugin.ImageFileDirectory_v2()
+    tags[262] = 0
+    grey.save(tmp_path / "a.tif", tiffinfo=tags)
+    found = np.asarray(pictures.read(tmp_path / "a.tif"))
+    np.testing.assert_array_equal(found[..., 0].ravel(), 255 - np.arange(0, 256, 17))
 
 
 def test_the_photograph_is_not_overwritten(tmp_path, monkeypatch, capsys):
@@ -243,7 +255,7 @@ def test_the_photograph_is_not_overwritten(tmp_path, monkeypatch, capsys):
     PIL.Image.new("RGB", (4, 4)).save("demo.png")
     before = (tmp_path / "demo.png").read_bytes()
     assert main(["demo", "demo.png"]) == 2
-    assert capsys.readouterr().err == "fcn: --out: demo.png is the photograph itself\n"
+    assert capsys.readouterr().err == "fcn: --out: demo.png is one of the inputs, demo.png\n"
     assert (tmp_path / "demo.png").read_bytes() == before
 
 

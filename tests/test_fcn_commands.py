@@ -1,5 +1,6 @@
 """The table of commands, and how each of them ends."""
 
+import signal
 import subprocess
 import sys
 
@@ -34,6 +35,25 @@ def test_what_is_no_command(arguments, capsys):
         main(arguments)
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("usage: python -m fcn")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_process_told_to_end_leaves_nothing_behind(tmp_path, name):
+    code = (
+        "import signal, sys\n"
+        "from pathlib import Path\n"
+        "from fcn import __main__ as command_line\n"
+        "from fcn.files import replacing\n"
+        "def writes(arguments):\n"
+        "    with replacing(Path(sys.argv[1]) / 'a.png') as beside:\n"
+        "        beside.write_bytes(b'half')\n"
+        f"        signal.raise_signal(signal.{name})\n"
+        "command_line._run = writes\n"
+        "sys.exit(command_line.main([]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 128 + getattr(signal, name) and not done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_help_loads_no_heavy_module():

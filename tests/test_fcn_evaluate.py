@@ -129,6 +129,14 @@ def test_names_that_tell_nothing_else(run, names, capsys):
     assert re.search(r"^dark ", capsys.readouterr().out, re.MULTILINE)
 
 
+def test_weights_that_are_no_numbers(run, capsys):
+    model = by_colour()
+    model.graph.arrays()["scores/kernel"][0, 0, 0, 0] = np.nan
+    assert run(model=model) == 2
+    error = capsys.readouterr().err
+    assert "weights.safetensors: scores/kernel: expected finite numbers, got NaN" in error
+
+
 def test_a_split_that_is_not_there(run, data, capsys):
     assert run("--split", "test") == 2
     expected = f"fcn: {data}: expected a split of val, got 'test'\n"
@@ -157,6 +165,15 @@ def test_the_panel(run, data, tmp_path, capsys):
     assert run("--panel", str(tmp_path / "all.png"), "--pictures", "99") == 0
     with pytest.raises(SystemExit):
         run("--panel", str(tmp_path / "panel.txt"))
+
+
+@pytest.mark.parametrize("name", ["JPEGImages/a1.jpg", "SegmentationClass/a0.png"])
+def test_the_panel_overwrites_nothing_that_is_read(run, data, capsys, name):
+    path = data / name
+    before = path.read_bytes()
+    assert run("--panel", str(path)) == 2
+    assert capsys.readouterr().err.startswith(f"fcn: --panel: {path} is one of the inputs")
+    assert path.read_bytes() == before
 
 
 def test_a_table_of_nothing():

@@ -1,5 +1,6 @@
 """`python -m fcn predict`, on pictures of every kind and on what is none."""
 
+import argparse
 import os
 import sys
 
@@ -247,6 +248,39 @@ def test_no_input_is_overwritten(run, weights, tmp_path, capsys, how):
     error = capsys.readouterr().err
     assert error.startswith(f"fcn: --out: {kept} is one of the inputs") and error.count("\n") == 1
     assert kept.read_bytes() == before and len(files(folder)) == 1
+
+
+def test_names_that_no_file_has_stop_no_other(run, tmp_path, capsys):
+    photograph().save(tmp_path / "a.png")
+    (tmp_path / "out").mkdir()
+    long = tmp_path / ("b" * 300 + ".png")
+    barely = tmp_path / ("c" * 250 + ".png")  # that of an output is too long
+    photograph().save(barely)
+    assert run(tmp_path / "a.png", long, barely) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"{tmp_path / 'a.png'}: 60 x 40") and printed.out.count("\n") == 1
+    assert printed.err.count("\n") == 3 and printed.err.count("name too long") == 2
+
+
+def test_a_folder_of_pictures_and_other_files(tmp_path):
+    for name in ("a.png", "b.JPG", "c.h5", "d.pdf", "e.eps", "f.mpg", "g.txt", ".h.png"):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in predict.expanded([tmp_path])] == ["a.png", "b.JPG"]
+
+
+def test_an_output_that_nobody_reads_is_no_picture_at_fault(weights, tmp_path, monkeypatch):
+    photograph().save(tmp_path / "a.png")
+    parser = argparse.ArgumentParser()
+    predict.add_arguments(parser)
+    said = [tmp_path / "a.png", "--weights", weights, "--out", tmp_path / "out"]
+
+    def broken(text, file=None):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("tqdm.tqdm.write", broken)
+    with pytest.raises(BrokenPipeError):
+        predict.run(parser.parse_args(list(map(str, said))))
+    assert len(files(tmp_path / "out")) == 2
 
 
 def test_outputs_appear_whole_or_not_at_all(run, tmp_path, monkeypatch, capsys):

@@ -185,6 +185,17 @@ def test_more_epochs_and_other_places(labelled_pictures, tmp_path, whole, capsys
     assert contents(out) == whole(moved, "adam")
 
 
+@pytest.mark.parametrize("name", ["best.safetensors", "last.safetensors", "log.csv", "curves.png"])
+def test_a_run_writes_over_nothing(labelled_pictures, tmp_path, capsys, name):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / name).write_bytes(b"mine")
+    assert main([*arguments(labelled_pictures, out), "--epochs", "1"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"fcn: out: {out / name} is there already") and error.count("\n") == 1
+    assert (out / name).read_bytes() == b"mine" and len(list(out.iterdir())) == 1
+
+
 def test_what_cannot_be_resumed(labelled_pictures, tmp_path, capsys):
     def refused(*given):
         assert main(["train", "--out", str(out), *given]) == 2
@@ -200,7 +211,7 @@ def test_what_cannot_be_resumed(labelled_pictures, tmp_path, capsys):
     capsys.readouterr()
     held = path.read_bytes()
     assert refused("--data", str(labelled_pictures)) == (
-        f"out: {out} holds a run: --resume goes on with it"
+        f"out: {out} holds a run: --resume goes on with it, another folder begins another"
     )
     assert refused("--resume", "--lr", "0.5") == "lr: expected 0.0001, as the run has, got 0.5"
     assert refused("--resume", "--batch", "2") == "batch: expected 1, as the run has, got 2"

@@ -80,6 +80,25 @@ def test_what_is_saved_comes_back(tmp_path):
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
+def test_bfloat16_is_read_as_float32(tmp_path):
+    halves = np.array([[1.5, -2.0, 3e38]], np.float32).view(np.uint16)[:, 1::2]
+    entries = {"a": ("BF16", [1, 3], halves), "b": ("F32", [2], np.array([1, 2], np.float32))}
+    header, data = {}, b""
+    for name, (type_, shape, values) in entries.items():
+        end = len(data) + values.nbytes
+        header[name] = {"dtype": type_, "shape": shape, "data_offsets": [len(data), end]}
+        data += values.tobytes()
+    text = json.dumps(header).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    arrays, _ = safetensors_file.read(path)
+    np.testing.assert_array_equal(arrays["a"].view(np.uint32) >> 16, halves)
+    assert arrays["a"].dtype == np.float32 and list(arrays) == ["a", "b"]
+    path.write_bytes(path.read_bytes().replace(b"BF16", b"F8_E4M3"))
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        safetensors_file.read(path)
+
+
 def test_a_file_as_any_other(tmp_path):
     """Not for its owner alone, and nothing beside it."""
     other, path = tmp_path / "other", tmp_path / "model.safetensors"

@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 import pytest
 
+from fcn.pretrained import kind
 from fcn.torch_file import MAGIC, PROTOCOL, read_state_dict
 
 
@@ -145,6 +146,43 @@ def test_what_torch_writes(torch, tmp_path, zipped):
         expected = value.detach().numpy()
         assert tensors[name].dtype == expected.dtype, name
         np.testing.assert_array_equal(tensors[name], expected, name)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("name", [None, "state_dict", "model", "net"])
+def test_a_checkpoint_with_weights_in_it(torch, tmp_path, zipped, protocol, name):
+    """As training scripts write it: beside an optimizer's state, of several GPUs, in bfloat16."""
+    weights = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(weights.parameters())
+    weights(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    state = {f"module.{key}": value.bfloat16() for key, value in weights.state_dict().items()}
+    content = state
+    if name:
+        content = {name: state, "optimizer": optimizer.state_dict(), "epoch": 3, "best": None}
+        if name == "state_dict":
+            content["ema"] = {"module.other": torch.ones(2)}
+    path = tmp_path / "file.pth"
+    how = {"_use_new_zipfile_serialization": zipped, "pickle_protocol": protocol}
+    torch.save(content, path, **how)
+    assert kind(path) == "torch"
+    tensors = read_state_dict(path)
+    assert list(tensors) == ["weight", "bias"]
+    for key, value in tensors.items():
+        np.testing.assert_array_equal(value, state[f"module.{key}"].float().numpy())
+
+
+def test_which_of_several_dicts(torch, tmp_path):
+    path = tmp_path / "file.pth"
+    for content, message in (
+        ({"a": {"x": torch.ones(1)}, "b": {"x": torch.ones(1)}}, "several dicts of tensors, a, b"),
+        ({"a": {"x": torch.ones(1)}, "b": torch.ones(1)}, "an entry of type dict among"),
+        ({"a": {"x": torch.ones(1), "y": 1}}, "an entry of type dict among"),
+    ):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=message):
+            read_state_dict(path)
 
 
 class Malicious:

@@ -1,7 +1,7 @@
 """The layers of a network: each maps arrays to an array, and a gradient back."""
 
 from .activation import ReLU, Softmax
-from .arrays import Array, moved, namespace
+from .arrays import Array, check_numbers, moved, namespace
 from .convolution import Conv, ConvTranspose
 from .joining import Add, Crop
 from .layer import Layer, Shape
@@ -40,6 +40,7 @@ __all__ = [
     "Shape",
     "Softmax",
     "ZeroPadding",
+    "check_numbers",
     "moved",
     "namespace",
     "softmax_cross_entropy",

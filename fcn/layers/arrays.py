@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any, TypeAlias
 
@@ -65,6 +66,23 @@ def checked(name: str, array: Array, axes: int) -> Array:
             f"{name}: expected {expected}, got {array.dtype} of shape {tuple(array.shape)}"
         )
     return array
+
+
+def check_numbers(name: str, array: Array) -> None:
+    """Refuse numbers that no network computes with: Inf, NaN, and variances below 0.
+
+    >>> check_numbers("bn/moving_variance", np.array([1.0, -2.0]))
+    Traceback (most recent call last):
+    ValueError: bn/moving_variance: expected variances, got -2.0
+    """
+    if array.size == 0:
+        return
+    low, high = float(array.min()), float(array.max())  # NaN, if there is one
+    if not math.isfinite(high - low):
+        found = "NaN" if math.isnan(low) else f"{low:.3g} to {high:.3g}"
+        raise ValueError(f"{name}: expected finite numbers, got {found}")
+    if low < 0 and name.endswith("variance"):
+        raise ValueError(f"{name}: expected variances, got {low}")
 
 
 def channel_sums(*factors: Array) -> Array:
