@@ -97,7 +97,8 @@ class Classes:
     def of(cls, names: Sequence[str]) -> Classes:
         """Return classes in VOC's colours of their ids.
 
-        Black is a background's: where another named class comes first, they begin behind it.
+        Black is a background's: where another named class comes first, they begin behind it, unless
+        they are as many as there may be.
 
         >>> Classes.of(["sky", "road"]).colours.tolist()
         [[128, 0, 0], [0, 128, 0]]
@@ -105,7 +106,8 @@ class Classes:
         True
         """
         names = tuple(names)
-        first = 0 if names[:1] in (("background",), ("class 0",)) else 1
+        black = names[:1] in (("background",), ("class 0",)) or len(names) == VOID
+        first = 0 if black else 1
         colours = colormap()[first : first + len(names)]
         return cls(names, colours, coloured=names == VOC_CLASSES)
 

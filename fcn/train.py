@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--crop",
         "what a step sees of a picture, or whole pictures (default: 320x480)",
-        type=_crop,
+        type=crop,
         metavar="HxW|none",
     )
     add("--pad", "pad smaller pictures by void instead of leaving them out", action="store_true")
@@ -87,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--save-every",
-        type=_seconds,
+        type=seconds,
         default=300.0,
         metavar="SECONDS",
         help="how often to write a checkpoint within an epoch (default: 300)",
@@ -122,12 +122,12 @@ def _split(names: list[str]) -> tuple[str, str]:
     return parts[0], parts[-1]
 
 
-def _crop(text: str) -> tuple[int, int] | None:
+def crop(text: str) -> tuple[int, int] | None:
     return None if text == "none" else height_and_width(text)
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < float("inf"):
+def seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
         raise ValueError
-    return seconds
+    return number

@@ -7,12 +7,16 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import pictures
 from .files import check_file
 from .palette import VOC_CLASSES, VOC_COLORMAP, VOID, VOID_COLOUR, Classes
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 __all__ = ["VOC_CLASSES", "VOC_COLORMAP", "VOID", "VOID_COLOUR", "Classes", "Dataset", "Sample"]
 
@@ -211,6 +215,8 @@ class Dataset:
 
     def _labels(self, path: Path) -> np.ndarray:
         picture = pictures.load(path, turn=False)
+        if self._repainted(picture):
+            picture = picture.convert("RGB")
         if picture.mode in ("P", "L", "1"):
             labels = np.asarray(picture).astype(np.uint8)
             wrong = (labels >= len(self.classes)) & (labels != VOID)
@@ -235,6 +241,24 @@ class Dataset:
             return self.classes.ids(coloured)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+
+    def _repainted(self, picture: PIL.Image.Image) -> bool:
+        """Whether a palette has the classes' colours at other ids than theirs.
+
+        So it is where a program has sorted the palette or left out what is not used. A palette of
+        other colours says nothing: the numbers are the ids.
+        """
+        if picture.mode != "P" or not self.classes.coloured:
+            return False
+        palette = np.zeros((256, 3), np.uint8)
+        given = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+        palette[: len(given)] = given
+        used = np.flatnonzero(np.bincount(np.asarray(picture).ravel()))
+        own = {id_: tuple(colour) for id_, colour in enumerate(self.classes.colours.tolist())}
+        own[VOID] = tuple(self.classes.void_colour)
+        there = {int(id_): tuple(palette[id_].tolist()) for id_ in used}
+        moved = any(own.get(id_, colour) != colour for id_, colour in there.items())
+        return moved and {*own.values()}.issuperset(there.values())
 
 
 def _checked_crop(crop: tuple[int, int] | None) -> tuple[int, int] | None:

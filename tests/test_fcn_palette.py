@@ -32,6 +32,11 @@ def test_colours_are_told_apart(seed, count):
     np.testing.assert_array_equal(classes.ids(classes.table()[ids]), ids)
 
 
+def test_as_many_classes_as_there_may_be():
+    classes = Classes.of([f"thing {i}" for i in range(255)])
+    assert len(classes) == 255 and classes.colours[0].tolist() == [0, 0, 0]
+
+
 def test_a_list_of_classes(tmp_path):
     path = tmp_path / "classes.txt"
     path.write_text("\ufeff# of a town\nsky\n\ntraffic light\n", encoding="utf-8")

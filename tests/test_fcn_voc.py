@@ -74,6 +74,26 @@ def test_masks_of_every_mode(folder, mode):
     assert data.classes.names == VOC_CLASSES and not data.skipped and not data.small
 
 
+def test_a_palette_in_another_order(folder):
+    """As programs write it that leave out what is not used; the colours are the classes'."""
+    labels = folder.add("a", labels=np.array([[0, 7, 255], [12, 7, 0]], np.uint8), size=(2, 3))
+    with PIL.Image.open(folder.mask("a")) as mask:
+        mask.convert("RGB").quantize(4).save(folder.mask("a"))
+    with PIL.Image.open(folder.mask("a")) as mask:
+        assert mask.mode == "P" and np.asarray(mask).max() == 3
+    folder.split("val", "a")
+    np.testing.assert_array_equal(Dataset(folder.root, "val", None)[0].labels, labels)
+
+
+def test_a_palette_of_other_colours_says_nothing(folder):
+    labels = folder.add("a", labels=np.array([[0, 1, 2]], np.uint8), size=(1, 3))
+    mask = PIL.Image.fromarray(labels)
+    mask.putpalette(np.array([[128, 0, 0], [0, 0, 0], [1, 2, 3]], np.uint8).tobytes())
+    mask.save(folder.mask("a"))
+    folder.split("val", "a")
+    np.testing.assert_array_equal(Dataset(folder.root, "val", None)[0].labels, labels)
+
+
 def test_classes_of_its_own(tmp_path):
     folder = Folder(tmp_path, "sky 128 128 128\nroad 128 64 128\ncar 64 0 128\nvoid 0 0 0\n")
     classes = Classes.read(tmp_path / "classes.txt")
