@@ -34,9 +34,9 @@ def graph(file: KerasFile) -> Graph:
 
     Nodes are named as the layers are; where two models have a layer of one name, the second is
     called ``model.layer``. An activation within a layer is a node of its own, ``layer:relu``.
-    `Dropout` changes nothing at inference and is left out. Where the network upsamples by what it
-    halved, rounding up, a `Crop` to the input's size is put in front of the softmax: it is the
-    identity where Keras's own output has that size.
+    `Dropout` and its like change nothing at inference and are left out. Where the network
+    upsamples by what it halved, rounding up, a `Crop` to the input's size is put in front of the
+    softmax: it is the identity where Keras's own output has that size.
 
     Raises
     ------

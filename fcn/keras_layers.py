@@ -202,9 +202,9 @@ def _add(*_: Any) -> Made:
     return [("", Add())]
 
 
-def _dropout(options: Options, _: Arrays) -> Made:
-    for key in ("rate", "seed", "noise_shape"):  # of training alone
-        options.left.pop(key, None)
+def _nothing(options: Options, _: Arrays) -> Made:
+    """Return no layer: its options are of training alone."""
+    options.left.clear()
     return []
 
 
@@ -224,9 +224,15 @@ LAYERS: dict[str, Callable[[Options, Arrays], Made]] = {
     "Conv2D": _conv,
     "Conv2DTranspose": _conv_transpose,
     "DepthwiseConv2D": _depthwise_conv,
-    "Dropout": _dropout,
     "MaxPooling2D": _max_pool,
     "ReLU": _relu,
     "Softmax": _softmax,
     "ZeroPadding2D": _zero_padding,
+    **dict.fromkeys(
+        (
+            *("ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout"),
+            *("GaussianNoise", "Identity", "SpatialDropout2D"),
+        ),
+        _nothing,
+    ),
 }

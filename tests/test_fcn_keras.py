@@ -342,6 +342,12 @@ def test_what_training_leaves_in_a_file(keras, here, tmp_path):
             layers.Conv2D(4, 3, padding="same", name="frozen", trainable=False),
             layers.BatchNormalization(trainable=False),
             layers.Dropout(0.2),
+            layers.SpatialDropout2D(0.2),
+            layers.GaussianNoise(0.1, seed=3),
+            layers.GaussianDropout(0.1),
+            layers.AlphaDropout(0.1),
+            layers.ActivityRegularization(l2=0.1),
+            layers.Identity(),
             layers.Conv2D(2, 1, dtype="mixed_float16", kernel_regularizer="l2"),
         ]
     )
