@@ -180,11 +180,14 @@ def _state_dict(content: Any) -> dict[str, _Tensor]:
     others = [value for value in content.values() if type(value) is not _Tensor]
     if not others:
         return content
-    inside = {
-        name: value
-        for name, value in content.items()
-        if type(value) is dict and value and all(type(each) is _Tensor for each in value.values())
+    dicts = {name: value for name, value in content.items() if type(value) is dict and value}
+    once = {id(value): value for value in dicts.values()}  # many names may be one dict's
+    whole = {
+        place
+        for place, value in once.items()
+        if all(type(each) is _Tensor for each in value.values())
     }
+    inside = {name: value for name, value in dicts.items() if id(value) in whole}
     named = [name for name in WEIGHTS if name in inside]
     if not inside or len(others) < len(content):
         raise ValueError(f"an entry of type {type(others[0]).__name__} among the tensors")
