@@ -44,6 +44,7 @@ def test_a_process_told_to_end_leaves_nothing_behind(tmp_path, name):
         "from pathlib import Path\n"
         "from fcn import __main__ as command_line\n"
         "from fcn.files import replacing\n"
+        f"signal.signal(signal.{name}, signal.SIG_DFL)\n"  # which nohup ignores
         "def writes(arguments):\n"
         "    with replacing(Path(sys.argv[1]) / 'a.png') as beside:\n"
         "        beside.write_bytes(b'half')\n"
