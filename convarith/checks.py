@@ -14,14 +14,14 @@ from .backends import Options, Plan, Product
 from .call import Call
 from .geometry import ConvGeometry
 from .padding import Padding
+from .remembered import Remembered
 from .validate import PerAxis
 
 #: A call, and what its plan is asked for with.
 Checked: TypeAlias = tuple[Call, tuple[str, Product, ConvGeometry, np.dtype, Options]]
 
-#: What `planned` has checked, by what it depends on; all is forgotten when it is too much.
-_checked: dict[tuple[Any, ...], Checked] = {}
-_MOST_CHECKED = 1024
+#: What `planned` has checked, by what it depends on.
+_checked = Remembered(1024)
 _PLAIN_TYPES = frozenset((int, str, type(None)))
 
 
@@ -48,13 +48,11 @@ def _once(
             return check(first, second, *given)
     # The type of the first array tells its library, which is that of the other too.
     key = check, type(first), first.shape, first.dtype, second.shape, second.dtype, plain
-    found = _checked.get(key)
-    if found is None:
-        if len(_checked) >= _MOST_CHECKED:
-            _checked.clear()
-        with contextlib.suppress(TypeError, ValueError):  # raised below, naming what was given
-            found = _checked[key] = check(first, second, *plain)
-    return found or check(first, second, *given)
+    if plain is given:
+        return _checked.get(key, lambda: check(first, second, *given))
+    with contextlib.suppress(TypeError, ValueError):  # raised below, naming the lists given
+        return _checked.get(key, lambda: check(first, second, *plain))
+    return check(first, second, *given)
 
 
 def _frozen(value: Any, depth: int = 3) -> Any:
@@ -85,24 +83,8 @@ def forward(
 ) -> Checked:
     """Check what `conv` takes but its epilogue and `out`."""
     options = Options(algorithm, precision)
-    bare = is_bare("x", x, kernel)
-    kernel, in_channels, out_channels = checked_kernel(kernel, bare=bare, groups=groups)
-    if bare:
-        x = x[None, ..., None]
-    check_channels("x", x, in_channels)
-    geometry = ConvGeometry(
-        x.shape[1:-1],
-        kernel.shape[:-2],
-        strides=strides,
-        dilations=dilations,
-        padding=padding,
-        groups=groups,
-        in_channels=in_channels,
-        out_channels=out_channels,
-    )
-    dtype = result_type(x=x, kernel=kernel)
-    asked = backends.choose(backend, x), "forward", geometry, dtype, options
-    return Call("forward", geometry, dtype, (len(x),), bare), asked
+    how = {"strides": strides, "padding": padding, "dilations": dilations, "groups": groups}
+    return _of_kernel("forward", "x", x, kernel, backend, options, how)
 
 
 def transpose(
@@ -119,25 +101,35 @@ def transpose(
 ) -> Checked:
     """Check what `conv_transpose` takes, as `forward` does."""
     options = Options(algorithm, precision)
-    bare = is_bare("y", y, kernel)
-    kernel, in_channels, out_channels = checked_kernel(kernel, bare=bare, groups=groups)
-    if bare:
-        y = y[None, ..., None]
-    check_channels("y", y, out_channels)
-    geometry = ConvGeometry.of_transpose(
-        y.shape[1:-1],
-        kernel.shape[:-2],
-        output_size=output_size,
-        strides=strides,
-        dilations=dilations,
-        padding=padding,
-        groups=groups,
-        in_channels=out_channels,
-        out_channels=in_channels,
+    how = {"strides": strides, "padding": padding, "dilations": dilations, "groups": groups}
+    return _of_kernel(
+        "transpose", "y", y, kernel, backend, options, how | {"output_size": output_size}
     )
-    dtype = result_type(y=y, kernel=kernel)
-    asked = backends.choose(backend, y), "transpose", geometry, dtype, options
-    return Call("transpose", geometry, dtype, (len(y),), bare), asked
+
+
+def _of_kernel(
+    product: Product,
+    name: str,
+    array: np.ndarray,
+    kernel: np.ndarray,
+    backend: str | None,
+    options: Options,
+    how: dict[str, Any],
+) -> Checked:
+    """Check the array of that name and a kernel; `how` is what the geometry is told."""
+    bare = is_bare(name, array, kernel)
+    kernel, c_in, c_out = checked_kernel(kernel, bare=bare, groups=how["groups"])
+    if bare:
+        array = array[None, ..., None]
+    make: Callable[..., ConvGeometry] = ConvGeometry
+    if product == "transpose":
+        make, c_in, c_out = ConvGeometry.of_transpose, c_out, c_in
+    check_channels(name, array, c_in)
+    sizes = array.shape[1:-1], kernel.shape[:-2]
+    geometry = make(*sizes, in_channels=c_in, out_channels=c_out, **how)
+    dtype = result_type(**{name: array, "kernel": kernel})
+    asked = backends.choose(backend, array), product, geometry, dtype, options
+    return Call(product, geometry, dtype, (len(array),), bare), asked
 
 
 def kernel_gradient(

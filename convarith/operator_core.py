@@ -15,6 +15,7 @@ from .call import Call
 from .geometry import ConvGeometry
 from .memory import require_bytes
 from .namespace import is_cupy, namespace, on_device_of
+from .remembered import Remembered
 
 
 @dataclasses.dataclass(eq=False)
@@ -45,7 +46,7 @@ class Core:
                 self.kernel.flags.writeable = False
         self.lock = threading.Lock()
         self._prepared: dict[tuple[Product, np.dtype], tuple[Plan, Any]] = {}
-        self._ready: dict[tuple[Any, ...], tuple[Call, Plan, Any]] = {}
+        self._ready = Remembered()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Core, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
@@ -82,14 +83,12 @@ class Core:
         It is what the result is checked against, the plan, and the kernel packed by it.
         """
         key = product, x.shape, x.dtype
-        found = self._ready.get(key)
-        if found is None:
-            dtype = self._check(product, x)
-            call = Call(product, self.geometry, dtype, (1 if self.bare else len(x),), self.bare)
-            if len(self._ready) >= 64:
-                self._ready.clear()
-            found = self._ready[key] = call, *self.prepared(product, dtype)
-        return found
+        return self._ready.get(key, lambda: self._made_ready(product, x))
+
+    def _made_ready(self, product: Product, x: np.ndarray) -> tuple[Call, Plan, Any]:
+        dtype = self._check(product, x)
+        call = Call(product, self.geometry, dtype, (1 if self.bare else len(x),), self.bare)
+        return call, *self.prepared(product, dtype)
 
     def _check(self, product: Product, x: np.ndarray) -> np.dtype:
         """Check an operand's shape; return the dtype of the result."""

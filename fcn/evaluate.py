@@ -53,10 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     from .model import load
-    from .saved import check_usable
 
     model = load(options.weights).frozen()
-    check_usable(model, options.weights)
+    model.graph.check_numbers(options.weights)  # `load` brings back any bits
     tiling.check_pixelwise(model, str(options.weights))
     data = Dataset(options.data, options.split, None, strict=options.strict, progress=True)
     for problem in data.skipped.values():

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,8 @@ from .layers import LAYERS, Array, Layer, Shape, check_numbers, namespace
 from .layers.layer import check_keys
 from .layers.sizes import LARGEST, integer, short
 
+#: As much of a name is shown, from its end, where a file may make it of any length.
+LONGEST = 200
 #: The name of what goes into a graph.
 INPUT = "input"
 
@@ -271,10 +274,11 @@ class Graph:
             for array, value in node.layer.arrays().items()
         }
 
-    def check_numbers(self) -> None:
-        """Refuse arrays with numbers that no network computes with, by a `ValueError`."""
-        for name, array in self.arrays().items():
-            check_numbers(name, array)
+    def check_numbers(self, path: Path) -> None:
+        """Refuse the weights of a file with numbers that no network computes with."""
+        with _named(str(path)):
+            for name, array in self.arrays().items():
+                check_numbers(name[-LONGEST:], array)
 
     def parameters(self, frozen: Collection[str] = ()) -> dict[str, Array]:
         """Return the arrays that are trained, by ``"node/parameter"``, but for frozen nodes'."""

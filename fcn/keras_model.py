@@ -200,10 +200,7 @@ def _model(
             f"{file.path}: what becomes of a picture's pixels is not in the file: "
             "`python -m fcn convert --preprocess` says it"
         )
-    try:
-        graph.check_numbers()
-    except ValueError as error:
-        raise ValueError(f"{file.path}: {str(error)[:LONGEST]}") from error
+    graph.check_numbers(file.path)
     number = channels(graph)[graph.output]
     if classes is None:
         classes = [f"class {i}" for i in range(number)]

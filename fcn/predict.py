@@ -77,7 +77,6 @@ def run(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from .model import load
-    from .saved import check_usable
 
     inputs = expanded(options.images)
     names = output_names(inputs)
@@ -89,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
     written = [path for paths in outputs.values() for path in paths.values()]
     keep_inputs("--out", [*inputs, options.weights, options.classes], written)
     model = load(options.weights).frozen()
-    check_usable(model, options.weights)
+    model.graph.check_numbers(options.weights)  # `load` brings back any bits
     tiling.check_pixelwise(model, str(options.weights))
     classes = Classes.read(options.classes) if options.classes else Classes.of(model.classes)
     if len(classes) != len(model.classes):

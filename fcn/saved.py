@@ -101,14 +101,6 @@ def load(path: Path) -> Model:
         raise ValueError(f"{path}: not a model of convarith's: {reason}") from error
 
 
-def check_usable(model: Model, path: Path) -> None:
-    """Refuse the model of a file whose weights are such as NaN: `load` brings back any bits."""
-    try:
-        model.graph.check_numbers()
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
 def check_format(metadata: Mapping[str, str], expected: str, version: str) -> None:
     """Refuse the metadata of files in another format, or in another version of it."""
     for name, value in (("format", expected), ("version", version)):

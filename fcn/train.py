@@ -123,10 +123,12 @@ def _split(names: list[str]) -> tuple[str, str]:
 
 
 def crop(text: str) -> tuple[int, int] | None:
+    """Return height and width, or None for whole pictures."""
     return None if text == "none" else height_and_width(text)
 
 
 def seconds(text: str) -> float:
+    """Return a time that is none below 0 and comes to an end."""
     number = float(text)
     if not 0 <= number < float("inf"):
         raise ValueError

@@ -10,12 +10,12 @@ import numpy as np
 
 from ...arrays import computed_in
 from ...geometry import ConvGeometry
+from ...remembered import Remembered
 from ..structure import Factors
 from .device import Device, Kernel
 from .law import CHUNK_BYTES, ELEMENTS, MOST, MOST_GRID, Law
 from .layout import LayOut, aligned, simple
 from .parts import Packed, Parts, PartTypes
-from .remembered import Remembered
 
 
 class DepthwiseMap:

@@ -10,12 +10,12 @@ import numpy as np
 
 from ...arrays import computed_in
 from ...geometry import ConvGeometry
+from ...remembered import Remembered
 from .device import Device, Kernel
 from .law import CHUNK_BYTES, ELEMENTS, MOST, MOST_GRID, Law
 from .layout import LayOut, aligned, blocks_of, simple, whole_chunks
 from .maps import PLAIN_THREADS
 from .parts import Packed
-from .remembered import Remembered
 from .specialisations import GRADIENT_TILES
 
 #: Blocks that the sum over pixels is cut for: two for each multiprocessor of a large GPU. A number

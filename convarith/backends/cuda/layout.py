@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ...remembered import Remembered
 from .device import Device
 from .law import CHUNK_BYTES, ELEMENTS
-from .remembered import Remembered
 
 LAYOUT = np.dtype(
     [

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ...geometry import ConvGeometry
+from ...remembered import Remembered
 from .device import Device, Kernel
 from .law import CHUNK_BYTES, ELEMENTS, MOST, MOST_GRID, Law
 from .layout import LayOut, aligned, blocks_of, simple, whole_chunks
 from .parts import Packed, Parts, PartTypes
-from .remembered import Remembered
 from .specialisations import FEW, MAP_CUTS, MAP_TILES, STAGE_BYTES, MapTile, map_tiles
 
 PLAIN_THREADS = 256
