@@ -181,37 +181,37 @@ def _separable() -> list[Aimed]:
         (
             *("up by 2", "transpose", "float32", "bilinear"),
             geometry((12, 18), 4, (1, 6, 6), strides=2, padding=1),
-            {"ALIGNED": 1, "COMMON": 1, "TRANSPOSED": 1, "PLAIN": 1},
+            {"PIECE": 4, "COMMON": 1, "TRANSPOSED": 1, "PLAIN": 1, "FULL": 1},
         ),
         (
             *("of halves", "transpose", "float16", "bilinear"),
             geometry((12, 16), 4, (3, 1, 1), strides=2, padding=1),
-            {"ALIGNED": 1},
+            {"PIECE": 8},
         ),
         (
             *("up by 3 and 5", "transpose", "float32", "diagonal separable"),
             geometry((10, 23), (5, 10), (1, 3, 3), strides=(3, 5), padding=[(1, 2), (-2, 3)]),
-            {"ALIGNED": 0, "COMMON": 0},
+            {"PIECE": 1, "COMMON": 0, "FULL": 0},
         ),
         (
             *("forward", "forward", "float32", "separable"),
             geometry((9, 20), (3, 4), (5, 1, 1), strides=(2, 1), dilations=(1, 2), padding="SAME"),
-            {"ALIGNED": 1, "COMMON": 0, "TRANSPOSED": 0},
+            {"PIECE": 4, "COMMON": 0, "TRANSPOSED": 0},
         ),
         (
             *("of several pieces", "forward", "float32", "separable"),
             geometry((7, 64), 2, (24, 1, 1), strides=2),
-            {"ALIGNED": 1, "FRESH": 2},
+            {"PIECE": 4, "FRESH": 2},
         ),
         (
             *("blurred", "forward", "float32", "separable"),
             geometry((29, 40), (3, 4), (28, 1, 1), dilations=(1, 2), padding="SAME"),
-            {"ALIGNED": 1, "FRESH": 1, "VECTORS": 2},
+            {"PIECE": 4, "FRESH": 1},
         ),
         (
             *("of far rows", "forward", "float32", "separable"),
             geometry((29, 41), 2, (3, 1, 1), strides=(3, 2), dilations=(2, 1), padding=(4, 2)),
-            {"ALIGNED": 0, "FRESH": 2},
+            {"PIECE": 2, "FRESH": 2},
         ),
         (
             *("spread back", "transpose", "float32", "separable"),
@@ -219,19 +219,24 @@ def _separable() -> list[Aimed]:
             {"TRANSPOSED": 1, "FRESH": 3},
         ),
         (
+            *("of half vectors", "transpose", "bfloat16", "bilinear"),
+            geometry((12, 20), 4, (1, 21, 21), strides=2, padding=1),
+            {"PIECE": 4, "PIECES": 2},
+        ),
+        (
             *("of many channels", "transpose", "float32", "bilinear"),
             geometry((12, 10), 4, (1, 600, 600), strides=2, padding=1),
-            {"VECTORS": 2},
+            {"PIECE": 4},
         ),
         (
             *("up by 8", "transpose", "bfloat16", "bilinear"),
             geometry((88, 120), 16, (1, 21, 21), strides=8, padding=4),
-            {"ALIGNED": 1, "COMMON": 1},
+            {"PIECE": 8, "COMMON": 1, "FULL": 1},
         ),
         (
             *("of odd rows", "transpose", "float32", "bilinear"),
             geometry((33, 17), 3, (1, 3, 3), strides=2, padding=1),
-            {"ALIGNED": 0, "COMMON": 1},
+            {"PIECE": 1, "COMMON": 1, "FULL": 0},
         ),
     ):
         problem = Problem(product, of, dtype=dtype, structure=structure)

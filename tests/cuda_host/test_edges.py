@@ -5,7 +5,7 @@ import pytest
 
 from convarith import ConvGeometry
 from convarith.backends import Options, reference
-from convarith.backends.cuda import channelwise, gradients, law, maps
+from convarith.backends.cuda import channelwise, gradients, law, layout, maps, separable
 from convarith.backends.protocol import PLAIN
 
 from .aimed import PLANE, deep_channels, geometry
@@ -95,12 +95,21 @@ def test_an_epilogue_of_few_channels(device, kernel, dtype, filters):
 
 
 @pytest.mark.parametrize("kernel", ["depthwise_strip", "separable"])
-def test_strips_of_more_images_than_a_grid_has(device, kernel, monkeypatch):
+@pytest.mark.parametrize("multiprocessors", [1, 8, 64])
+def test_strips_of_several_images_and_images_of_several_launches(
+    device, kernel, multiprocessors, monkeypatch
+):
     problem = MAPS[kernel].changed(batch=5)
     whole = problem.run(device)
-    monkeypatch.setattr(channelwise, "MOST_GRID", 4)
+    problem.check(whole)
+    monkeypatch.setattr(device, "multiprocessors", multiprocessors)
     assert_same_bits(problem.run(device), whole)
-    assert device.ran(kernel) > 1
+    for module in (channelwise, separable):
+        monkeypatch.setattr(module, "MOST_ROWS", 2 * whole.shape[1])
+    assert_same_bits(problem.run(device), whole)
+    assert device.ran(kernel) == 3
+    monkeypatch.setattr(layout, "MOST_GRID", 2)
+    assert_same_bits(problem.run(device), whole)
 
 
 def test_a_row_of_sources_beyond_32_bits_is_not_taken_in_strips():

@@ -97,12 +97,14 @@ def test_a_kernel_is_right_for_any_geometry(device, kernel, drawn):
     size=st.tuples(st.integers(1, 40), st.integers(1, 20)),
     strides=st.tuples(st.integers(1, 3), st.integers(1, 2)),
     padding=st.tuples(*4 * [st.integers(-1, 9)]),
-    channels=st.sampled_from((1, 4, 5, 36)),
-    multiprocessors=st.sampled_from((1, 132)),
+    channels=st.sampled_from((4, 8, 24, 40)),
+    batch=st.integers(1, 4),
+    dtype=st.sampled_from(("float32", "bfloat16")),
+    multiprocessors=st.sampled_from((1, 4, 132)),
     seed=SEEDS,
 )
 def test_strips_are_right_for_any_geometry(
-    device, taps, size, strides, padding, channels, multiprocessors, seed
+    device, taps, size, strides, padding, channels, batch, dtype, multiprocessors, seed
 ):
     geometry = ConvGeometry(
         size,
@@ -114,9 +116,9 @@ def test_strips_are_right_for_any_geometry(
         out_channels=channels,
     )
     assume(0 not in geometry.output_size)
-    way = {"dtype": np.dtype(np.float32), "transposed": False}
+    problem = Problem("forward", geometry, dtype=dtype, batch=batch, seed=seed)
+    way = {"dtype": problem.arrays["source"].dtype, "transposed": False}
     assume(DepthwiseStripMap.applies(geometry, **way))
-    problem = Problem("forward", geometry, seed=seed)
     device.multiprocessors = multiprocessors
     result = problem.run(device)
     assert device.ran("depthwise_strip")
@@ -131,10 +133,23 @@ def test_strips_are_right_for_any_geometry(
     dilations=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     padding=st.tuples(*4 * [st.integers(-1, 3)]),
     channels=st.sampled_from((2, 3, 4, 5, 21, 64)),
+    batch=st.integers(1, 4),
+    dtype=st.sampled_from(("float32", "float16")),
+    multiprocessors=st.sampled_from((1, 4, 132)),
     seed=SEEDS,
 )
 def test_rows_times_columns_are_right_for_any_geometry(
-    device, product, size, strides, dilations, padding, channels, seed
+    device,
+    product,
+    size,
+    strides,
+    dilations,
+    padding,
+    channels,
+    batch,
+    dtype,
+    multiprocessors,
+    seed,
 ):
     forward = product == "forward"
     geometry = ConvGeometry(
@@ -148,7 +163,9 @@ def test_rows_times_columns_are_right_for_any_geometry(
         out_channels=channels,
     )
     assume(0 not in geometry.output_size)
-    problem = Problem(product, geometry, structure="bilinear", batch=1, seed=seed)
+    assume(dtype == "float32" or 3 not in strides)  # a third rounded is not rows times columns
+    problem = Problem(product, geometry, dtype=dtype, structure="bilinear", batch=batch, seed=seed)
+    device.multiprocessors = multiprocessors
     with device.in_order(seed):
         result = problem.run(device)
     problem.check(result)

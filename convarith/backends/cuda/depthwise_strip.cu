@@ -6,7 +6,7 @@
 #include "finish.cuh"
 #include "walk.cuh"
 
-constexpr int THREADS = 128, STAGE = COPIES * THREADS * 16;
+constexpr int STAGE = COPIES * THREADS * 16;
 typedef Several<ELEMENT, VECTOR> Vector;
 typedef Computed<ELEMENT>::type Sum;
 constexpr int SPAN = (COLUMNS - 1) * ADVANCE_X + TAPS_X;
@@ -32,37 +32,41 @@ DEV Sum sum_plainly(const Axis& ay, const Axis& ax, const ELEMENT* source, const
 // source (n, h, w, channels), weights (TAPS_Y, TAPS_X, channels), both from a multiple of 16 bytes, as
 // are a pixel's channels. The strides are ADVANCE_Y and ADVANCE_X, at most the taps. A block has `slice`
 // vectors of channels of `beside` times COLUMNS columns, whose sources are COPIES times THREADS chunks
-// of 16 bytes at most; blockIdx: x is the slice and the columns, y one of the `strips` of `strip` rows
-// of an image. `careful`: a flag that a weight is not finite. PLAIN: there is no epilogue.
+// of 16 bytes at most; blockIdx: x is the slice and the columns, y the `strip` rows of all images' rows,
+// one image after the other. `careful`: a flag that a weight is not finite. PLAIN: there is no epilogue.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 depthwise_strip(const ELEMENT* __restrict__ source, const ELEMENT* __restrict__ weights,
                 ELEMENT* __restrict__ result, const PART* __restrict__ scale,
                 const PART* __restrict__ bias, const RESIDUAL* residual, int activation,
-                const int* careful, Map map, int slice, int beside, int strip, int strips) {
+                const int* careful, Map map, int slice, int beside, int batch, int strip) {
   DYN_SMEM(shared);
   const Axis &ay = map.axes[1], &ax = map.axes[2];
   const int channels = map.groups, slices = (channels / VECTOR + slice - 1) / slice;
   const int tile = blockIdx.x / slices, first_channel = (blockIdx.x - tile * slices) * slice * VECTOR;
-  const int image = blockIdx.y / strips, first = (blockIdx.y - image * strips) * strip;
-  const int last = min(first + strip, ay.result);
   const int group = threadIdx.x / slice, v = threadIdx.x - group * slice;
   const int c = first_channel + v * VECTOR, column = (tile * beside + group) * COLUMNS;
   const bool mine = group < beside && c < channels && column < ax.result;
   const Finish finish = {scale, bias, residual, activation};
-  source += (long long)image * ay.source * ax.source * channels;
-  weights += c;
-  // Of the first row: where its results begin.
-  long long to = (((long long)image * ay.result + first) * ax.result + column) * channels + c;
+  if (mine) weights += c;
+  // The rows of results to make: of this image from `row` on, where this thread's results are, up to
+  // `last`, and of those after it.
+  const int begin_row = blockIdx.y * strip;
+  int image = (unsigned)begin_row / ay.result, row = begin_row - image * ay.result;
+  int to_make = min(strip, batch * ay.result - begin_row), last;
+  ELEMENT* to = result + ((long long)begin_row * ax.result + column) * channels + c;
+  const long long below = (long long)ax.result * channels;
+  const long long pixels = (long long)ay.source * ax.source;
   if (careful && load_flag(careful)) {  // 0*inf, of a zero that stands for the padding, is no 0
-    if (mine)
-      for (int row = first; row < last; ++row, to += (long long)ax.result * channels)
-        for (int j = 0; j < COLUMNS && column + j < ax.result; ++j)
-          for (int v = 0; v < VECTOR; ++v) {
-            const long long here = to + j * channels + v;
-            result[here] = finish(
-                sum_plainly(ay, ax, source + c + v, weights + v, channels, row, column + j), c + v,
-                here);
-          }
+    if (!mine) return;
+    for (; to_make > 0; --to_make, to += below) {
+      for (int j = 0; j < COLUMNS && column + j < ax.result; ++j)
+        for (int v = 0; v < VECTOR; ++v) {
+          const Sum sum = sum_plainly(ay, ax, source + image * pixels * channels + c + v, weights + v,
+                                      channels, row, column + j);
+          to[j * channels + v] = finish(sum, c + v, to - result + j * channels + v);
+        }
+      if (++row == ay.result) row = 0, ++image;
+    }
     return;
   }
   // Where this thread's chunks are in a row of sources, in bytes, or -1; the c-th goes to the c-th of
@@ -81,83 +85,90 @@ depthwise_strip(const ELEMENT* __restrict__ source, const ELEMENT* __restrict__ 
       chunk[i] = there ? x * channels * (int)sizeof(ELEMENT) + from : -1;
     }
   }
-  int s = (first - (LIVE - 1)) * ADVANCE_Y - ay.low + OLD;  // the next row of sources to copy
-  const int final = (last - 1) * ADVANCE_Y - ay.low + TAPS_Y - 1;
   const long long pitch = (long long)ax.source * channels * sizeof(ELEMENT);
-  const char* from = (const char*)source + s * pitch;
-  unsigned char *into = shared, *next = shared;  // of the row to copy, and of that to read
+  // The next row of sources to copy, where it begins, and the last that is asked for; how many have been
+  // copied, each to the stage after the last one's.
+  int s = 0, final = 0;
+  const char* from = (const char*)source;
+  unsigned copied = 0;
   const auto copy = [&] {
     const bool there = (unsigned)s < (unsigned)ay.source && s <= final;
 #pragma unroll
-    for (int i = 0; i < COPIES; ++i) {
-      const bool ok = there && chunk[i] >= 0;
-      cp_async16(into + (threadIdx.x + i * THREADS) * 16, ok ? from + chunk[i] : (const char*)source,
-                 ok);
-    }
+    for (int i = 0; i < COPIES; ++i)
+      cp_async16_of(shared + copied % STAGES * STAGE + (threadIdx.x + i * THREADS) * 16,
+                    from + max(chunk[i], 0), there && chunk[i] >= 0 ? 16 : 0);
     cp_async_commit();
-    ++s, from += pitch;
-    into = into == shared + (STAGES - 1) * STAGE ? shared : into + STAGE;
+    ++copied, ++s, from += pitch;
   };
+  const auto start = [&] {  // on the rows of results from `row` on
+    last = min(row + to_make, ay.result);
+    s = (row - (LIVE - 1)) * ADVANCE_Y - ay.low + OLD;
+    final = (last - 1) * ADVANCE_Y - ay.low + TAPS_Y - 1;
+    from = (const char*)source + ((long long)image * ay.source + s) * pitch;
+    copied = 0;
 #pragma unroll 1
-  for (int i = 0; i < STAGES - 1; ++i) copy();
-  Sum w[TAPS_Y][TAPS_X][VECTOR] = {};
-  if (mine)
+    for (int i = 0; i < STAGES - 1; ++i) copy();
+  };
+  start();
+  // A thread without results reads as the first one does, and writes none.
+  Sum w[TAPS_Y][TAPS_X][VECTOR];
 #pragma unroll
-    for (int tap = 0; tap < TAPS_Y * TAPS_X; ++tap)
-      widen(*(const Vector*)(weights + (long long)tap * channels), w[tap / TAPS_X][tap % TAPS_X]);
-  const int place = (group * COLUMNS * ADVANCE_X * slice + v) * (int)sizeof(Vector);
-  const int on = slice * (int)sizeof(Vector);
+  for (int tap = 0; tap < TAPS_Y * TAPS_X; ++tap)
+    widen(*(const Vector*)(weights + (long long)tap * channels), w[tap / TAPS_X][tap % TAPS_X]);
+  const int place = mine ? (group * COLUMNS * ADVANCE_X * slice + v) * (int)sizeof(Vector) : 0;
+  const int on = slice * (int)sizeof(Vector), there = mine ? min(COLUMNS, ax.result - column) : 0;
   Sum sums[LIVE][COLUMNS][VECTOR] = {};  // of LIVE rows of results, each row in its turn
-  for (int begin = first - (LIVE - 1); begin < last; begin += LIVE) {
+  while (true) {
+    for (int begin = row - (LIVE - 1); begin < last; begin += LIVE) {
 #pragma unroll
-    for (int turn = 0; turn < LIVE; ++turn) {
-      const int row = begin + turn;
-      if (row >= last) break;
+      for (int turn = 0; turn < LIVE; ++turn) {
+        if (begin + turn >= last) break;
 #pragma unroll
-      for (int t = OLD; t < TAPS_Y; ++t) {
-        cp_async_wait<STAGES - 2>();
-        __syncthreads();  // the row is there for all, and the one before has been read by all
-        copy();
-        const unsigned char* x = next + place;
-        next = next == shared + (STAGES - 1) * STAGE ? shared : next + STAGE;
-        if (!mine) continue;
+        for (int t = OLD; t < TAPS_Y; ++t) {
+          cp_async_wait<STAGES - 2>();
+          __syncthreads();  // the row is there for all, and the one before has been read by all
+          copy();           // the stage that comes after it is that of the row
+          const unsigned char* x = shared + copied % STAGES * STAGE + place;
 #pragma unroll
-        for (int i = 0; i < SPAN; ++i) {
-          Sum here[VECTOR];
-          widen(*(const Vector*)(x + i * on), here);
+          for (int i = 0; i < SPAN; ++i) {
+            Sum here[VECTOR];
+            widen(*(const Vector*)(x + i * on), here);
 #pragma unroll
-          for (int a = 0; a < LIVE; ++a)
+            for (int a = 0; a < LIVE; ++a)
 #pragma unroll
-            for (int j = 0; j < COLUMNS; ++j) {
-              const int ty = t - a * ADVANCE_Y, tx = i - j * ADVANCE_X;
-              if (ty < 0 || tx < 0 || tx >= TAPS_X) continue;
+              for (int j = 0; j < COLUMNS; ++j) {
+                const int ty = t - a * ADVANCE_Y, tx = i - j * ADVANCE_X;
+                if (ty < 0 || tx < 0 || tx >= TAPS_X) continue;
 #pragma unroll
-              for (int v = 0; v < VECTOR; ++v)
-                sums[(turn + a) % LIVE][j][v] =
-                    multiply_add(here[v], w[ty][tx][v], sums[(turn + a) % LIVE][j][v]);
-            }
-        }
-      }
-      if (mine && row >= first) {
-#pragma unroll
-        for (int j = 0; j < COLUMNS; ++j) {
-          if (column + j >= ax.result) break;
-          Vector out;
-          if (PLAIN) {
-#pragma unroll
-            for (int v = 0; v < VECTOR; ++v) out.of[v] = narrow<ELEMENT>(sums[turn][j][v]);
-          } else {
-            out = FinishSeveral<VECTOR>(finish, c)(sums[turn][j], to + j * channels);
+                for (int v = 0; v < VECTOR; ++v) {
+                  Sum& sum = sums[(turn + a) % LIVE][j][v];
+                  sum = multiply_add(here[v], w[ty][tx][v], ty || tx ? sum : 0);  // the first: anew
+                }
+              }
           }
-          *(Vector*)(result + to + j * channels) = out;
         }
-        to += (long long)ax.result * channels;
+        if (begin + turn >= row) {
+#pragma unroll
+          for (int j = 0; j < COLUMNS; ++j) {
+            if (j >= there) continue;
+            Vector out;
+            if (PLAIN) {
+#pragma unroll
+              for (int v = 0; v < VECTOR; ++v) out.of[v] = narrow<ELEMENT>(sums[turn][j][v]);
+            } else {
+              out = FinishSeveral<VECTOR>(finish, c)(sums[turn][j], to - result + j * channels);
+            }
+            *(Vector*)(to + j * channels) = out;
+          }
+          to += below;
+        }
       }
-#pragma unroll
-      for (int j = 0; j < COLUMNS; ++j)
-#pragma unroll
-        for (int v = 0; v < VECTOR; ++v) sums[turn][j][v] = 0;
     }
+    cp_async_wait<0>();
+    to_make -= last - row;
+    if (to_make == 0) return;
+    __syncthreads();  // all has been read, and no copy is under way
+    ++image, row = 0;
+    start();
   }
-  cp_async_wait<0>();
 }

@@ -28,6 +28,14 @@ template <class T> DEV typename Computed<T>::type wide(T x) { return x; }
 template <> DEV f32 wide<f16>(f16 x) { return half_to_float(x.bits); }
 template <> DEV f32 wide<bf16>(bf16 x) { return bfloat_to_float(x.bits); }
 
+// One of the two entries of a word.
+template <class T> DEV typename Computed<T>::type half_of(u32 word, bool upper) {
+  return wide(T{(unsigned short)(upper ? word >> 16 : word)});
+}
+template <> DEV f32 half_of<bf16>(u32 word, bool upper) {
+  return __uint_as_float(upper ? word & 0xffff0000u : word << 16);
+}
+
 template <class T> DEV T narrow(typename Computed<T>::type x) { return (T)x; }
 template <> DEV f16 narrow<f16>(f32 x) { return f16{float_to_half(x)}; }
 template <> DEV bf16 narrow<bf16>(f32 x) { return bf16{float_to_bfloat(x)}; }
@@ -40,20 +48,36 @@ DEV u64 multiply_add(u64 a, u64 b, u64 c) { return a * b + c; }
 // Zero, infinities and NaN at once: x - x is 0 for finite numbers alone.
 template <class T> DEV bool finite(T x) { return wide(x) - wide(x) == 0; }
 
-// Neighbouring entries of an array, and the same as sums have them. Of two bfloat16s in a word each is
-// one instruction; as halfwords they would be two.
+// Neighbouring entries of an array, and the word of as many bytes.
 template <class T, int N> struct alignas(N * sizeof(T)) Several {
   T of[N];
 };
+template <int BYTES> struct Word;
+template <> struct Word<2> { typedef unsigned short type; };
+template <> struct Word<4> { typedef unsigned type; };
+template <> struct Word<8> { typedef uint2 type; };
+template <> struct Word<16> { typedef uint4 type; };
+
+// The same entries as sums have them. Those of two bytes are read as whole words, of which each is a
+// half; one by one the compiler would load them so.
 template <class T, int N>
 DEV void widen(const Several<T, N>& from, typename Computed<T>::type (&to)[N]) {
+  if constexpr (sizeof(T) == 2 && N % 2 == 0) {
+    union {
+      typename Word<N * sizeof(T)>::type bits;
+      unsigned word[N / 2];
+    } words;
+    words.bits = *(const typename Word<N * sizeof(T)>::type*)&from;
 #pragma unroll
-  for (int i = 0; i < N; ++i) to[i] = wide(from.of[i]);
+    for (int i = 0; i < N; ++i) to[i] = half_of<T>(words.word[i / 2], i % 2);
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; ++i) to[i] = wide(from.of[i]);
+  }
 }
-DEV void widen(const Several<bf16, 8>& from, f32 (&to)[8]) {
-  const uint4 words = *(const uint4*)&from;
-  const unsigned word[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-  for (int i = 0; i < 8; ++i)
-    to[i] = __uint_as_float(i % 2 ? word[i / 2] & 0xffff0000u : word[i / 2] << 16);
+
+// Stores them at once, where they will not be read soon.
+template <class T, int N> DEV void store_streaming(T* to, const Several<T, N>& from) {
+  typedef typename Word<N * sizeof(T)>::type Bits;
+  __stcs((Bits*)to, *(const Bits*)&from);
 }

@@ -14,12 +14,13 @@ from ...namespace import on_host
 from .. import structure
 from ..protocol import PLAIN, Epilogue, Options, Product, result_shape
 from . import device as devices
-from .channelwise import SeparableMap, depthwise_map
+from .channelwise import depthwise_map
 from .gradients import DepthwiseGradient, PlainGradient, TiledGradient
 from .law import ELEMENTS, MOST_COORDINATE, within_reach
 from .layout import simple
 from .maps import FewMap, PlainMap, TiledMap
 from .parts import Packed, Parts
+from .separable import SeparableMap
 
 #: Dtypes whose products the tensor cores take as they are; float32 on request, as TF32.
 HALVES = ("float16", "bfloat16")

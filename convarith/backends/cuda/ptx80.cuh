@@ -17,6 +17,12 @@ DEV void cp_async16(void* to, const void* from, bool ok) {
                "l"(from), "r"(ok ? 16 : 0)
                : "memory");
 }
+// The same of as many bytes as there are, up to 16, and zeros after them.
+DEV void cp_async16_of(void* to, const void* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)),
+               "l"(from), "r"(bytes)
+               : "memory");
+}
 DEV void cp_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
 // Waits until at most N of this thread's groups are under way; a barrier shows them to the others.
 template <int N> DEV void cp_async_wait() {

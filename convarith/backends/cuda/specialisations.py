@@ -129,6 +129,21 @@ GRADIENT_TILES = {
 }
 
 
+def separable_blocks(piece: int, pieces: int, taps: int) -> int:
+    """Return how many blocks of `separable` share a multiprocessor's registers.
+
+    Parameters
+    ----------
+    piece, pieces : int
+        Results that a thread writes at once, and how often it does.
+    taps : int
+        Of a phase, at most.
+    """
+    if taps > 2 or pieces > 4:
+        return 4
+    return 5 if piece * pieces > 4 else 6
+
+
 @dataclasses.dataclass(frozen=True)
 class Specialisation:
     """One kernel as it is compiled, and the instructions that it claims to use.
@@ -143,6 +158,7 @@ class Specialisation:
 
 
 _DIVISION = "64-bit division is a subroutine, and registers are saved around its calls"
+_A_ROW = "a few bytes once a row of results, outside the loops over taps: more blocks fit so"
 
 
 def _shipped() -> list[Specialisation]:
@@ -195,27 +211,35 @@ def _shipped() -> list[Specialisation]:
             constants = {"VECTOR": vector, "COLUMNS": columns, "WINDOW": window, "ADVANCE": 1}
             found.append(Specialisation("depthwise", {**parts, **constants}, wide))
         for advance, plain in ((1, 0), (1, 1), (2, 1)):
-            constants = {"VECTOR": 4, "COLUMNS": 4, "BLOCKS": 3}
+            constants = {"VECTOR": 4, "COLUMNS": 4}
+            constants |= (
+                {"THREADS": 128, "BLOCKS": 3} if vector == 4 else {"THREADS": 64, "BLOCKS": 6}
+            )
             constants |= {"COPIES": 5, "STAGES": 4, "PLAIN": plain}
             constants |= {"TAPS_Y": 3, "TAPS_X": 3, "ADVANCE_Y": advance, "ADVANCE_X": advance}
             found.append(Specialisation("depthwise_strip", {**parts, **constants}, {"LDGSTS": 5}))
-        for aligned in (0, 1):
-            claimed = {"LDGSTS": 1, "STG.E.EF.128": aligned}
+        for piece in (1, vector):
+            claimed = {"LDGSTS": 1, "STG.E.EF.128": int(piece > 1)}
             for transposed, common, taps, plain in ((1, 1, 2, 1), (1, 0, 2, 0), (0, 1, 3, 1)):
+                blocks = separable_blocks(piece, vector // piece, taps)
                 constants = {
                     **parts,
                     "PLAIN": plain,
                     "TRANSPOSED": transposed,
-                    "ALIGNED": aligned,
                     "COMMON": common,
+                    "FULL": int(piece > 1),
                     "FRESH": 1,
-                    "VECTORS": 2 if element == "f32" else 1,
+                    "PIECE": piece,
+                    "PIECES": vector // piece,
+                    "BLOCKS": blocks if plain and common else 3,
                     "TAPS_X": taps,
                     "TAPS_Y": taps,
                 }
                 found.append(Specialisation("separable", constants, claimed))
         for filters in (1, 3, 21, FEW):
-            found.append(Specialisation("map_few", {**parts, "FILTERS": filters}, {"LDS.128": 1}))
+            claimed = {"LDS.128": int(filters > 1)}
+            constants = {**parts, "FILTERS": filters}
+            found.append(Specialisation("map_few", constants, claimed, spills=_A_ROW))
         found.append(
             Specialisation("argmax", {"ELEMENT": element, "PIXELS": 128}, {"LDG.E.128": 1})
         )

@@ -19,7 +19,7 @@ void* static_shared(const void* key, size_t size);
 struct Copy {
   void* to;
   const void* from;  // null: zeros
-  int size;
+  int size, given;   // zeros after as many bytes as are given
 };
 void copy_later(const Copy& copy);
 void commit_copies();
@@ -31,11 +31,17 @@ template <class T> void make_copy_of(const Copy& copy) {
   *(T*)copy.to = copy.from ? *(const T*)copy.from : T{};
 }
 inline void make_copy(const Copy& copy) {
+  if (copy.given < copy.size) {
+    for (int i = 0; i < copy.size; ++i)
+      ((char*)copy.to)[i] = i < copy.given ? ((const char*)copy.from)[i] : 0;
+    return;
+  }
   copy.size == 16 ? make_copy_of<uint4>(copy) : make_copy_of<unsigned>(copy);
 }
 inline void cp_async(const Copy& copy, const char* where) {
   if (((uintptr_t)copy.to | (uintptr_t)copy.from) % copy.size)
     fail("cp.async: an address is not a multiple of the size", where);
+  if (copy.given < 0 || copy.given > copy.size) fail("cp.async: no such number of bytes", where);
   copies_at_once() ? make_copy(copy) : copy_later(copy);
 }
 inline void finish_copies(int left) {
@@ -45,9 +51,11 @@ inline void finish_copies(int left) {
 }  // namespace cuda_host
 
 #define cp_async16(to, from, ok) \
-  cuda_host::cp_async({(to), (ok) ? (from) : nullptr, 16}, CUDA_HOST_HERE)
+  cuda_host::cp_async({(to), (ok) ? (from) : nullptr, 16, 16}, CUDA_HOST_HERE)
+#define cp_async16_of(to, from, bytes) \
+  cuda_host::cp_async({(to), (from), 16, (bytes)}, CUDA_HOST_HERE)
 #define cp_async4(to, from, ok) \
-  cuda_host::cp_async({(to), (ok) ? (from) : nullptr, 4}, CUDA_HOST_HERE)
+  cuda_host::cp_async({(to), (ok) ? (from) : nullptr, 4, 4}, CUDA_HOST_HERE)
 inline void cp_async_commit() { cuda_host::commit_copies(); }
 template <int N> inline void cp_async_wait() { cuda_host::finish_copies(N); }
 
