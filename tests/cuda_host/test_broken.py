@@ -31,6 +31,8 @@ SHOWN = {
     ("bounds", "BUG_DYNAMIC_SHARED"): {"address": OVERFLOW},
     ("bounds", "BUG_MISALIGNED"): {"address": "misaligned address"},
     ("bounds", "BUG_MISALIGNED_COPY"): {"plain": "cp.async: an address is not a multiple"},
+    ("bounds", "BUG_COPY"): {"address": OVERFLOW},
+    ("bounds", "BUG_COPY_OF_TOO_MUCH"): {"plain": "cp.async: expected 0 to 16 bytes"},
     ("order", "BUG_NO_BARRIER"): {"plain": WRONG, "thread": RACE},
     ("order", "BUG_NO_SECOND_BARRIER"): {"plain": WRONG, "thread": RACE},
     ("order", "BUG_NO_SYNCWARP"): {"plain": WRONG, "thread": RACE},

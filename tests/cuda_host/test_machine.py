@@ -39,6 +39,17 @@ def test_fragments_are_what_a_product_takes(kernels, dtype, transposed, cp_mode)
     np.testing.assert_array_equal(d, expected)
 
 
+@pytest.mark.parametrize("cp_mode", [host.RANDOM, host.AT_ISSUE, host.AT_WAIT])
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 509, 1024])
+def test_a_copy_of_fewer_bytes_leaves_zeros(kernels, count, cp_mode):
+    x = np.random.default_rng(count).integers(1, 256, count).astype(np.uint8)
+    y = np.full(1024, 7, np.uint8)
+    kernels.cp_mode = cp_mode
+    kernels.kernel("copies")((1, 1, 1), 64, (x, y, np.int32(count)), 1024)
+    expected = np.pad(x, (0, 1024 - count))
+    np.testing.assert_array_equal(y, np.roll(expected, -16 * 33))
+
+
 def test_conversions_round_as_the_types_do(kernels):
     rng = np.random.default_rng(0)
     every_half = np.arange(2**16, dtype=np.uint32)

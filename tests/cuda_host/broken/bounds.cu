@@ -29,6 +29,10 @@ bounds(const float* x, float* y, int n) {
   if (i < 8) dynamic[i] = ((const float4*)(x + 2))[i].x;
 #elif defined(BUG_MISALIGNED_COPY)
   if (i == 0) cp_async16(tile, x + 2, true);
+#elif defined(BUG_COPY)
+  if (i == 0) cp_async16_of(tile, x + 64, 4);
+#elif defined(BUG_COPY_OF_TOO_MUCH)
+  if (i == 0) cp_async16_of(tile, x, 20);
 #endif
   y[to] = (i & 1 ? fixed : dynamic)[i ^ 1];
 }

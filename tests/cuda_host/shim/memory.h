@@ -41,7 +41,7 @@ inline void make_copy(const Copy& copy) {
 inline void cp_async(const Copy& copy, const char* where) {
   if (((uintptr_t)copy.to | (uintptr_t)copy.from) % copy.size)
     fail("cp.async: an address is not a multiple of the size", where);
-  if (copy.given < 0 || copy.given > copy.size) fail("cp.async: no such number of bytes", where);
+  if (copy.given < 0 || copy.given > copy.size) fail("cp.async: expected 0 to 16 bytes", where);
   copies_at_once() ? make_copy(copy) : copy_later(copy);
 }
 inline void finish_copies(int left) {
