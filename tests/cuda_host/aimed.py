@@ -234,6 +234,16 @@ def _separable() -> list[Aimed]:
             {"PIECE": 8, "COMMON": 1, "FULL": 1},
         ),
         (
+            *("with gaps", "transpose", "float32", "bilinear"),
+            geometry((9, 13), 3, (2, 1, 1), strides=2, dilations=2),
+            {"FULL": 0, "COMMON": 1},
+        ),
+        (
+            *("of four taps and three", "transpose", "float32", "separable"),
+            geometry((8, 8), (7, 4), (5, 1, 1), strides=2),
+            {"FULL": 0, "COMMON": 0, "TAPS_Y": 4},
+        ),
+        (
             *("of odd rows", "transpose", "float32", "bilinear"),
             geometry((33, 17), 3, (1, 3, 3), strides=2, padding=1),
             {"PIECE": 1, "COMMON": 1, "FULL": 0},

@@ -17,7 +17,7 @@ from convarith import ConvGeometry
 from convarith.arrays import computed_in
 from convarith.backends import Options, cuda
 from convarith.backends.cuda import device as devices
-from convarith.backends.cuda.channelwise import DepthwiseMap, DepthwiseStripMap
+from convarith.backends.cuda.depthwise import DepthwiseMap, DepthwiseStripMap
 from convarith.backends.cuda.gradients import DepthwiseGradient, PlainGradient, TiledGradient
 from convarith.backends.cuda.maps import FewMap, PlainMap, TiledMap
 from convarith.backends.cuda.plan import CudaPlan

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from convarith import ConvGeometry
 from convarith.backends import Options, reference
-from convarith.backends.cuda import channelwise, gradients, law, layout, maps, separable
+from convarith.backends.cuda import depthwise, gradients, law, maps, separable, strips
 from convarith.backends.protocol import PLAIN
 
 from .aimed import PLANE, deep_channels, geometry
@@ -94,29 +96,81 @@ def test_an_epilogue_of_few_channels(device, kernel, dtype, filters):
     assert_same_bits(problem.run(device, arrays=wide), result)
 
 
-@pytest.mark.parametrize("kernel", ["depthwise_strip", "separable"])
-@pytest.mark.parametrize("multiprocessors", [1, 8, 64])
-def test_strips_of_several_images_and_images_of_several_launches(
-    device, kernel, multiprocessors, monkeypatch
-):
-    problem = MAPS[kernel].changed(batch=5)
+#: Of 13 rows of results an image, which few strips divide.
+OF_ROWS = {
+    "depthwise_strip": Problem(
+        "forward", geometry((13, 11), 3, (8, 1, 1), padding="SAME"), batch=5
+    ),
+    "separable": Problem(
+        *("transpose", geometry((13, 18), 4, (6, 1, 1), strides=2, padding=1)),
+        structure="bilinear",
+        batch=5,
+    ),
+}
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """A list of the rows that blocks make, which may begin in any row of an image."""
+    monkeypatch.setattr(strips, "LONG", 99)
+    rows = []
+
+    def watched(*arguments):
+        rows.append(strips.strips(*arguments)[0])
+        return strips.strips(*arguments)
+
+    for module in (depthwise, separable):
+        monkeypatch.setattr(module, "strips", watched)
+    return rows
+
+
+@pytest.mark.parametrize("kernel", OF_ROWS)
+def test_strips_of_several_images_and_images_of_several_launches(device, kernel, made, monkeypatch):
+    problem = OF_ROWS[kernel]
+    device.multiprocessors = 64
     whole = problem.run(device)
     problem.check(whole)
-    monkeypatch.setattr(device, "multiprocessors", multiprocessors)
-    assert_same_bits(problem.run(device), whole)
-    for module in (channelwise, separable):
-        monkeypatch.setattr(module, "MOST_ROWS", 2 * whole.shape[1])
+    for multiprocessors in (1, 8):
+        device.multiprocessors = multiprocessors
+        assert_same_bits(problem.run(device), whole)
+    for module in (depthwise, separable):
+        monkeypatch.setattr(module, "MOST_ROWS", 2 * 13)
     assert_same_bits(problem.run(device), whole)
     assert device.ran(kernel) == 3
-    monkeypatch.setattr(layout, "MOST_GRID", 2)
+    monkeypatch.setattr(strips, "MOST_GRID", 2)
     assert_same_bits(problem.run(device), whole)
+    assert min(made) < 13 and any(13 % rows and rows > 1 for rows in made)
+
+
+@pytest.mark.races
+@pytest.mark.parametrize("kernel", OF_ROWS)
+def test_from_one_image_to_the_next(device, kernel, made):
+    problem = OF_ROWS[kernel].changed(batch=3)
+    device.multiprocessors = 1
+    problem.check(problem.run(device))
+    assert device.ran(kernel) and 13 % made[0]
+
+
+@settings(max_examples=max(50, settings().max_examples))
+@given(
+    batch=st.integers(1, 4096),
+    of_image=st.integers(1, 2000),
+    across=st.integers(1, 300),
+    wanted=st.integers(1, 200_000),
+    least=st.integers(1, 16),
+    multiprocessors=st.integers(1, 1000),
+)
+def test_strips_are_of_all_rows(batch, of_image, across, wanted, least, multiprocessors):
+    rows, blocks = strips.strips(batch, of_image, across, wanted, least, multiprocessors)
+    assert 1 <= blocks <= law.MOST_GRID
+    assert (blocks - 1) * rows < batch * of_image <= blocks * rows
 
 
 def test_a_row_of_sources_beyond_32_bits_is_not_taken_in_strips():
     long = ConvGeometry(
         2**27 + 16, 3, padding=((-(2**27 - 16), 0),), groups=4, in_channels=4, out_channels=4
     )
-    assert not channelwise.DepthwiseStripMap.applies(long, np.dtype("float32"), transposed=False)
+    assert not depthwise.DepthwiseStripMap.applies(long, np.dtype("float32"), transposed=False)
 
 
 def expected(problem, arrays):
@@ -196,7 +250,7 @@ def test_a_map_may_take_several_launches(device, monkeypatch, kernel):
     # Two images a launch: of pixels for the one, of threads for the other.
     pixels = max(np.prod(of.input_size), np.prod(of.output_size))
     limit = {"map_ffma": int(pixels), "depthwise": 5 * 3 * 2}[kernel]
-    monkeypatch.setattr(maps if kernel == "map_ffma" else channelwise, "MOST", 4 * limit)
+    monkeypatch.setattr(maps if kernel == "map_ffma" else depthwise, "MOST", 4 * limit)
     assert_same_bits(problem.run(device), result)
     assert device.ran(kernel) == 3
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from convarith import ConvGeometry
 from convarith.backends.cuda import labels
-from convarith.backends.cuda.channelwise import DepthwiseStripMap
 from convarith.backends.cuda.compile import FOLDER
+from convarith.backends.cuda.depthwise import DepthwiseStripMap
+from convarith.backends.cuda.separable import SeparableMap
 from convarith.namespace import on_host
 from convarith.testing import geometries, random_array, tile_geometries
 
@@ -125,46 +126,53 @@ def test_strips_are_right_for_any_geometry(
     problem.check(result)
 
 
-@settings(max_examples=max(5, settings().max_examples // 6))
+@settings(max_examples=max(5, settings().max_examples // 4))
 @given(
     product=st.sampled_from(("forward", "transpose")),
-    size=st.tuples(st.integers(2, 12), st.integers(2, 70)),
+    structure=st.sampled_from(("bilinear", "separable")),
+    size=st.tuples(st.integers(1, 14), st.integers(1, 70)),
+    taps=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    less=st.tuples(st.integers(0, 3), st.integers(0, 3)),
     strides=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     dilations=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     padding=st.tuples(*4 * [st.integers(-1, 3)]),
     channels=st.sampled_from((2, 3, 4, 5, 21, 64)),
     batch=st.integers(1, 4),
-    dtype=st.sampled_from(("float32", "float16")),
     multiprocessors=st.sampled_from((1, 4, 132)),
     seed=SEEDS,
 )
 def test_rows_times_columns_are_right_for_any_geometry(
     device,
     product,
+    structure,
     size,
+    taps,
+    less,
     strides,
     dilations,
     padding,
     channels,
     batch,
-    dtype,
     multiprocessors,
     seed,
 ):
-    forward = product == "forward"
+    transposed = product == "transpose"
+    # So many taps a result, of some phases one less.
+    of_results = strides if transposed else (1, 1)
+    kernel = (max(2, t * s - m) for t, s, m in zip(taps, of_results, less, strict=True))
     geometry = ConvGeometry(
         size,
-        (2, 2) if forward else [2 * stride for stride in strides],  # two taps a result in both
+        tuple(kernel),
         strides=strides,
-        dilations=dilations if forward else 1,
+        dilations=dilations,
         padding=(padding[:2], padding[2:]),
         groups=channels,
         in_channels=channels,
         out_channels=channels,
     )
     assume(0 not in geometry.output_size)
-    assume(dtype == "float32" or 3 not in strides)  # a third rounded is not rows times columns
-    problem = Problem(product, geometry, dtype=dtype, structure="bilinear", batch=batch, seed=seed)
+    assume(SeparableMap(geometry, np.dtype(np.float32), transposed=transposed).applies())
+    problem = Problem(product, geometry, structure=structure, batch=batch, seed=seed)
     device.multiprocessors = multiprocessors
     with device.in_order(seed):
         result = problem.run(device)

@@ -22,8 +22,6 @@ CHUNK_BYTES = 16
 MOST_COORDINATE = 2**29
 #: Pixels, blocks and the like stay below this, ...
 MOST = 2**31
-#: ... rows of all images of a launch below this, ...
-MOST_ROWS = MOST // 2
 #: ... and blocks along the second and third axis of a grid below this.
 MOST_GRID = 2**16 - 1
 

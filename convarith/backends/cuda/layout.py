@@ -9,7 +9,7 @@ import numpy as np
 
 from ...remembered import Remembered
 from .device import Device
-from .law import CHUNK_BYTES, ELEMENTS, MOST_GRID
+from .law import CHUNK_BYTES, ELEMENTS
 
 LAYOUT = np.dtype(
     [
@@ -24,34 +24,6 @@ THREADS = 256
 def blocks_of(entries: int, threads: int) -> tuple[int, int, int]:
     """Return a grid of a thread an entry."""
     return (-(-entries // threads), 1, 1)
-
-
-def strip_of(
-    rows: int, of_image: int, across: int, wanted: int, least: int, multiprocessors: int
-) -> int:
-    """Return how many rows of results a block makes, walking down through one image after another.
-
-    Parameters
-    ----------
-    rows, of_image : int
-        Rows of all images and of one.
-    across : int
-        Blocks beside each other.
-    wanted : int
-        Blocks in all that keep the multiprocessors busy: each begins by waiting, and reads rows of
-        sources that the one above has read, too.
-    least : int
-        Rows that make up for that, where each multiprocessor has two blocks without fewer.
-    multiprocessors : int
-        How many the device has.
-    """
-    strip = -(-rows // min(max(1, wanted // across), MOST_GRID))
-    strip = max(strip, min(least, -(-rows * across // (2 * multiprocessors))))
-    if strip < 12:
-        return strip
-    # A strip that ends in another image begins anew there.
-    even = [n for n in range(-(-3 * strip // 4), 5 * strip // 4 + 1) if of_image % n == 0]
-    return min(even, key=lambda n: (abs(n - strip), -n), default=strip)
 
 
 def aligned(array: Any) -> bool:

@@ -14,7 +14,7 @@ from ...namespace import on_host
 from .. import structure
 from ..protocol import PLAIN, Epilogue, Options, Product, result_shape
 from . import device as devices
-from .channelwise import depthwise_map
+from .depthwise import depthwise_map
 from .gradients import DepthwiseGradient, PlainGradient, TiledGradient
 from .law import ELEMENTS, MOST_COORDINATE, within_reach
 from .layout import simple

@@ -10,19 +10,15 @@
 
 DEV unsigned shared_address(const void* p) { return (unsigned)__cvta_generic_to_shared(p); }
 
-// Copies 16 bytes to shared memory, some time before the wait for its group; zeros where !ok, and
-// then nothing is read. Both addresses are multiples of 16.
-DEV void cp_async16(void* to, const void* from, bool ok) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)),
-               "l"(from), "r"(ok ? 16 : 0)
-               : "memory");
-}
-// The same of as many bytes as there are, up to 16, and zeros after them.
+// Copies some of 16 bytes to shared memory, from the first on, some time before the wait for its group,
+// and zeros for the rest. Of 0 bytes nothing is read, wherever `from` is. Both addresses are multiples
+// of 16.
 DEV void cp_async16_of(void* to, const void* from, int bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)),
                "l"(from), "r"(bytes)
                : "memory");
 }
+DEV void cp_async16(void* to, const void* from, bool ok) { cp_async16_of(to, from, ok ? 16 : 0); }
 DEV void cp_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
 // Waits until at most N of this thread's groups are under way; a barrier shows them to the others.
 template <int N> DEV void cp_async_wait() {

@@ -1,29 +1,29 @@
 // W x or W^T y where every channel is by itself and its kernel is rows times columns, as for bilinear
 // upsampling: taps along x first, then along y. A thread makes EACH results of many rows, one below
 // the other, and keeps what it summed along x of the last TAPS_Y rows of sources: of the `stride` rows
-// of results that an upsampling makes between two, each then takes TAPS_Y products a result and no
-// load. Rows of sources are copied to shared memory STAGES - 1 rows ahead, so that no thread waits for
-// one. It is bound by writing, where `depthwise` multiplies all taps for every result.
+// of results that an upsampling makes between two, each then takes TAPS_Y products a result. Rows of
+// sources are copied to shared memory STAGES - 1 rows ahead, so that no thread waits for one. It is
+// bound by writing, where `depthwise` multiplies all taps for every result.
 #include "finish.cuh"
 #include "walk.cuh"
 
 constexpr int THREADS = 128, EACH = PIECE * PIECES;
 constexpr int STAGES = 4;
 constexpr int NOTHING = 32;  // bytes of zeros at the end of a stage, for what lies outside of a row
-// How many rows of sources are held: where a row of results reads all but one of those before it, the
-// newest takes the place of the oldest.
+// After so many rows of sources the same places hold the sums along x again: where a row of results
+// reads all but one of the rows before, the newest takes the place of the oldest.
 constexpr int TURNS = FRESH == 1 ? TAPS_Y : 1;
 
-// Of the results of a phase along x: taps, and the source of the first of them and the first result.
+// Of the results of a phase along x: the source that the first of them reads with its first tap, and
+// how many taps there are.
 struct Phase {
   int origin, taps;
 };
-// Of the rows of results of a phase along y: taps, with weights where the channels have them in common.
+// Of the rows of results of a phase along y: taps, and their weights where the channels have them in
+// COMMON.
 struct alignas(16) Row {
   int taps;
-#if COMMON
   float of[TAPS_Y];
-#endif
 };
 
 // a/b rounded down, of a positive b.

@@ -13,10 +13,11 @@ from ...geometry import ConvGeometry
 from ...remembered import Remembered
 from ..structure import Factors
 from .device import Device, Kernel
-from .law import CHUNK_BYTES, ELEMENTS, MOST, MOST_ROWS, Law
-from .layout import aligned, strip_of
+from .law import CHUNK_BYTES, ELEMENTS, MOST, Law
+from .layout import aligned
 from .parts import Packed, Parts, PartTypes
 from .specialisations import separable_blocks
+from .strips import MOST_ROWS, strips
 
 THREADS = 128
 #: Rows of sources in shared memory, and bytes of zeros behind each, as in separable.cu.
@@ -33,7 +34,7 @@ LEAST = 16
 class Phase(NamedTuple):
     """Results of an axis with the same taps: kernel entries first + every*t, t < taps.
 
-    They read the sources from `origin` on, of the first of those results.
+    `origin` is the source that the first of these results reads with the first of these taps.
     """
 
     origin: int
@@ -54,7 +55,7 @@ class SeparableMap:
         #: Rows of sources that are new to a row of results.
         walks = y["dilation"] == (y["common"] if transposed else y["stride"])
         self.fresh = 1 if walks else self.taps_y
-        #: Results of a thread, and those of them that are written at once.
+        #: Results of a thread; `piece` of them are written at once.
         self.each = CHUNK_BYTES // dtype.itemsize
         #: How often its blocks fill all multiprocessors, by timing it on an H200.
         self.fills = 10 if dtype.itemsize >= 4 else 4
@@ -88,7 +89,6 @@ class SeparableMap:
             # Each row of results reads the rows of the one before it, or those one step on.
             and (not law.transposed or y["dilation"] == y["common"] or y["stride"] == 1)
             and max(law.result[-1], law.source[-1]) * law.groups < MOST // 8
-            and max(law.result[1], law.source[1]) < MOST // 2
         )
 
     def __str__(self) -> str:
@@ -148,7 +148,8 @@ class SeparableMap:
         self, device: Device, batch: int, piece: int, common: bool, types: PartTypes, plain: bool
     ) -> tuple[Kernel, tuple[int, int, int], tuple[Any, ...]]:
         pieces = self.each // piece
-        blocks = separable_blocks(piece, pieces, max(self.taps_y, self.taps_x))
+        taps = max(self.taps_y, self.taps_x)
+        blocks = separable_blocks(piece, pieces, taps, simple=plain and common)
         kernel = device.kernel(
             "separable",
             ELEMENT=ELEMENTS[self.dtype.name],
@@ -162,13 +163,13 @@ class SeparableMap:
             FRESH=self.fresh,
             TAPS_X=self.taps_x,
             TAPS_Y=self.taps_y,
-            BLOCKS=blocks if plain and common else 3,
+            BLOCKS=blocks,
         )
+        wanted = self.fills * blocks * device.multiprocessors
         of_image = self.law.result[1]
-        rows, wanted = batch * of_image, self.fills * blocks * device.multiprocessors
-        strip = strip_of(rows, of_image, self.across, wanted, LEAST, device.multiprocessors)
+        strip, down = strips(batch, of_image, self.across, wanted, LEAST, device.multiprocessors)
         numbers = map(np.int32, (batch, strip, self.stage))
-        return kernel, (self.across, -(-rows // strip), 1), (self.struct, *numbers)
+        return kernel, (self.across, down, 1), (self.struct, *numbers)
 
 
 def _most_taps(axis: dict[str, int], transposed: bool) -> int:
@@ -200,5 +201,6 @@ def _by_phases(weights: np.ndarray, phases: list[Phase], most: int) -> np.ndarra
     """Return weights (k, channels) as (phases, taps, channels), zeros where there is no tap."""
     result = np.zeros((len(phases), most, weights.shape[1]), np.float32)
     for of_phase, phase in zip(result, phases, strict=True):
-        of_phase[: phase.taps] = weights[phase.first :: phase.every]
+        if phase.taps:  # where there are gaps, `first` is a tap of none
+            of_phase[: phase.taps] = weights[phase.first :: phase.every]
     return result

@@ -129,7 +129,7 @@ GRADIENT_TILES = {
 }
 
 
-def separable_blocks(piece: int, pieces: int, taps: int) -> int:
+def separable_blocks(piece: int, pieces: int, taps: int, *, simple: bool) -> int:
     """Return how many blocks of `separable` share a multiprocessor's registers.
 
     Parameters
@@ -138,7 +138,11 @@ def separable_blocks(piece: int, pieces: int, taps: int) -> int:
         Results that a thread writes at once, and how often it does.
     taps : int
         Of a phase, at most.
+    simple : bool
+        Whether there is no epilogue, and the channels have their weights along y in common.
     """
+    if not simple:
+        return 3
     if taps > 2 or pieces > 4:
         return 4
     return 5 if piece * pieces > 4 else 6
@@ -221,7 +225,8 @@ def _shipped() -> list[Specialisation]:
         for piece in (1, vector):
             claimed = {"LDGSTS": 1, "STG.E.EF.128": int(piece > 1)}
             for transposed, common, taps, plain in ((1, 1, 2, 1), (1, 0, 2, 0), (0, 1, 3, 1)):
-                blocks = separable_blocks(piece, vector // piece, taps)
+                simple = bool(plain and common)
+                blocks = separable_blocks(piece, vector // piece, taps, simple=simple)
                 constants = {
                     **parts,
                     "PLAIN": plain,
@@ -231,7 +236,7 @@ def _shipped() -> list[Specialisation]:
                     "FRESH": 1,
                     "PIECE": piece,
                     "PIECES": vector // piece,
-                    "BLOCKS": blocks if plain and common else 3,
+                    "BLOCKS": blocks,
                     "TAPS_X": taps,
                     "TAPS_Y": taps,
                 }

@@ -12,18 +12,20 @@ from ...arrays import computed_in
 from ...geometry import ConvGeometry
 from ...remembered import Remembered
 from .device import Device, Kernel
-from .law import CHUNK_BYTES, ELEMENTS, MOST, MOST_GRID, MOST_ROWS, Law
-from .layout import LayOut, aligned, simple, strip_of
+from .law import CHUNK_BYTES, ELEMENTS, MOST, MOST_GRID, Law
+from .layout import LayOut, aligned, simple
 from .parts import Packed, Parts, PartTypes
+from .strips import MOST_ROWS, strips
 
 
 class DepthwiseMap:
     """Every channel by itself, bound by memory."""
 
+    THREADS = 128
+
     def __init__(self, geometry: ConvGeometry, dtype: np.dtype, *, transposed: bool) -> None:
         self.law = law = Law(geometry, transposed=transposed)
         self.dtype = dtype
-        self.threads = 128
         self.struct = law.map_struct(1, 1)
         last = law.axes[-1]
         #: Neighbouring results of a thread, which has eight channels of each in a half type.
@@ -72,9 +74,9 @@ class DepthwiseMap:
         of_image = self.image_blocks * (self.law.groups // vector)
         step = max(1, MOST // 2 // of_image)
         for some, into, epilogue in parts.in_steps(source, result, step):
-            grid = (-(-len(some) * of_image // self.threads), self.law.phases, 1)
+            grid = (-(-len(some) * of_image // self.THREADS), self.law.phases, 1)
             arguments = (some, packed.weights, into, *epilogue, self.struct, np.int32(len(some)))
-            kernel(grid, self.threads, arguments, 0)
+            kernel(grid, self.THREADS, arguments, 0)
 
     def _kernel(self, device: Device, vector: int, types: PartTypes) -> Kernel:
         return device.kernel(
@@ -95,6 +97,8 @@ class DepthwiseStripMap(DepthwiseMap):
     VECTOR, COLUMNS, STAGES = 4, 4, 4
     #: Taps whose weights a thread keeps in registers, and sources that it loads at a time.
     MOST_TAPS, MOST_SPAN = 9, 9
+    #: Of a channel: weights, and sums of the rows of results that a row of sources is in.
+    MOST_KEPT = 21
     #: Rows of results of a block that make up for its beginning.
     LEAST = 6
 
@@ -122,6 +126,7 @@ class DepthwiseStripMap(DepthwiseMap):
             and y["stride"] <= y["taps"]
             and 1 < y["taps"] * x["taps"] <= cls.MOST_TAPS
             and 3 * x["stride"] + x["taps"] <= cls.MOST_SPAN
+            and y["taps"] * x["taps"] + -(-y["taps"] // y["stride"]) * cls.COLUMNS <= cls.MOST_KEPT
             and law.groups * dtype.itemsize % CHUNK_BYTES == 0
             and max(x["result"], x["source"]) * law.groups < MOST // 8
         )
@@ -195,10 +200,11 @@ class DepthwiseStripMap(DepthwiseMap):
         )
         vectors, groups = self.law.groups // self.VECTOR, -(-x["result"] // self.COLUMNS)
         across = -(-vectors // self.slice) * -(-groups // self.beside)
-        rows, wanted = batch * y["result"], self.fills * self.blocks * device.multiprocessors
-        strip = strip_of(rows, y["result"], across, wanted, self.LEAST, device.multiprocessors)
+        wanted = self.fills * self.blocks * device.multiprocessors
+        of_image = self.law.result[1]
+        strip, blocks = strips(batch, of_image, across, wanted, self.LEAST, device.multiprocessors)
         numbers = map(np.int32, (self.slice, self.beside, batch, strip))
-        return kernel, (across, -(-rows // strip), 1), (self.struct, *numbers)
+        return kernel, (across, blocks, 1), (self.struct, *numbers)
 
 
 def depthwise_map(
