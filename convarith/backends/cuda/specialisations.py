@@ -162,7 +162,7 @@ class Specialisation:
 
 
 _DIVISION = "64-bit division is a subroutine, and registers are saved around its calls"
-_A_ROW = "a few bytes once a row of results, outside the inner loops: more blocks fit so"
+_A_ROW = "a few registers once a row of results, outside the inner loops: more blocks fit so"
 
 
 def _shipped() -> list[Specialisation]:
