@@ -15,6 +15,7 @@ from .device import Device, Kernel
 from .law import CHUNK_BYTES, ELEMENTS, MOST, MOST_GRID, Law
 from .layout import LayOut, aligned, simple
 from .parts import Packed, Parts, PartTypes
+from .specialisations import STRIP_BLOCKS
 from .strips import MOST_ROWS, strips
 
 
@@ -104,9 +105,9 @@ class DepthwiseStripMap(DepthwiseMap):
 
     def __init__(self, geometry: ConvGeometry, dtype: np.dtype, *, transposed: bool) -> None:
         super().__init__(geometry, dtype, transposed=transposed)
-        #: Threads of a block, blocks that share a multiprocessor's registers, and how often they
-        #: fill all, by timing them on an H200.
-        self.threads, self.blocks, self.fills = (128, 3, 5) if dtype.itemsize >= 4 else (64, 6, 3)
+        self.threads, self.blocks = STRIP_BLOCKS[dtype.itemsize]
+        #: How often its blocks fill all multiprocessors, by timing it on an H200.
+        self.fills = 5 if dtype.itemsize >= 4 else 3
         entries = self.law.taps * self.law.groups
         self.looking = LayOut(dtype, (1, 1, entries), (0, 0, 0, 1), entries)
         self.slice, self.beside = self._block()

@@ -96,13 +96,15 @@ class Law:
         """Return the results along each axis of the phase that has most."""
         return [-(-axis["result"] // axis["phases"]) for axis in self.axes]
 
+    def phase_taps(self) -> list[int]:
+        """Return the taps along each axis of the phase that has most."""
+        if not self.transposed:
+            return [axis["taps"] for axis in self.axes]
+        return [-(-axis["taps"] // (axis["stride"] // axis["common"])) for axis in self.axes]
+
     def most_taps(self) -> int:
         """Return the taps of a result that has the most of them."""
-        if not self.transposed:
-            return self.taps
-        return math.prod(
-            -(-axis["taps"] // (axis["stride"] // axis["common"])) for axis in self.axes
-        )
+        return math.prod(self.phase_taps())
 
     def map_struct(self, padded: int, chunk: int) -> np.ndarray:
         """Return the struct `Map` for `padded` channels of a group as they lie in memory."""

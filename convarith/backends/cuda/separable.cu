@@ -119,21 +119,21 @@ separable(const ELEMENT* __restrict__ source, const Row* __restrict__ of_rows,
 #pragma unroll
   for (int p = 0; p < PIECES; ++p) {
     const int entry = begin + (p * THREADS + threadIdx.x) * PIECE, ix = (unsigned)entry / channels;
-    int c = entry - ix * channels, j = (unsigned)ix / step_x, phase = ix - j * step_x;
+    int c = entry - ix * channels, j = (unsigned)ix / step_x, phase_x = ix - j * step_x;
     mine[p] = entry < width;
 #pragma unroll
     for (int e = p * PIECE; e < (p + 1) * PIECE; ++e) {
       channel[e] = c;
-      const Phase of = mine[p] ? phases[phase] : Phase{0, 0};
+      const Phase of = mine[p] ? phases[phase_x] : Phase{0, 0};
 #pragma unroll
       for (int t = 0; t < TAPS_X; ++t) {
         const int s = of.origin + advance_x * j + turn_x * t;
         const bool there = (FULL ? mine[p] : t < of.taps) && (unsigned)s < (unsigned)ax.source;
         at[e][t] = there ? (s * channels + c) * (int)sizeof(ELEMENT) - skipped : stage - NOTHING;
-        weights[e][t] = there ? along_x[(phase * TAPS_X + t) * channels + c] : 0;
+        weights[e][t] = there ? along_x[(phase_x * TAPS_X + t) * channels + c] : 0;
       }
-      if (++c == channels) c = 0, ++phase;
-      if (phase == step_x) phase = 0, ++j;
+      if (++c == channels) c = 0, ++phase_x;
+      if (phase_x == step_x) phase_x = 0, ++j;
     }
   }
   float along[TAPS_Y][EACH];  // what was summed along x, of each of the rows that are held

@@ -51,7 +51,7 @@ class SeparableMap:
         self.dtype = dtype
         self.struct = law.map_struct(1, 1)
         y, x = law.axes[1:]
-        self.taps_y, self.taps_x = (_most_taps(axis, transposed) for axis in (y, x))
+        self.taps_y, self.taps_x = law.phase_taps()[1:]
         #: Rows of sources that are new to a row of results.
         walks = y["dilation"] == (y["common"] if transposed else y["stride"])
         self.fresh = 1 if walks else self.taps_y
@@ -73,7 +73,7 @@ class SeparableMap:
         self.stage = -(-(row + CHUNK_BYTES) // CHUNK_BYTES) * CHUNK_BYTES + NOTHING
         self.steps = y["stride"] if transposed else 1
         self.shared = STAGES * self.stage + self.steps * _words(self.taps_y) * 4
-        self.step = max(1, MOST_ROWS // max(1, law.result[1]))
+        self.step = max(1, MOST_ROWS // law.result[1])
         self._launches = Remembered()
 
     def applies(self) -> bool:
@@ -170,10 +170,6 @@ class SeparableMap:
         strip, down = strips(batch, of_image, self.across, wanted, LEAST, device.multiprocessors)
         numbers = map(np.int32, (batch, strip, self.stage))
         return kernel, (self.across, down, 1), (self.struct, *numbers)
-
-
-def _most_taps(axis: dict[str, int], transposed: bool) -> int:
-    return -(-axis["taps"] // (axis["stride"] // axis["common"])) if transposed else axis["taps"]
 
 
 def _words(taps: int) -> int:

@@ -129,6 +129,11 @@ GRADIENT_TILES = {
 }
 
 
+#: Threads of a block of `depthwise_strip`, and blocks that share a multiprocessor's registers, by
+#: the bytes of an entry; by timing them on an H200.
+STRIP_BLOCKS = {4: (128, 3), 2: (64, 6)}
+
+
 def separable_blocks(piece: int, pieces: int, taps: int, *, simple: bool) -> int:
     """Return how many blocks of `separable` share a multiprocessor's registers.
 
@@ -216,9 +221,7 @@ def _shipped() -> list[Specialisation]:
             found.append(Specialisation("depthwise", {**parts, **constants}, wide))
         for advance, plain in ((1, 0), (1, 1), (2, 1)):
             constants = {"VECTOR": 4, "COLUMNS": 4}
-            constants |= (
-                {"THREADS": 128, "BLOCKS": 3} if vector == 4 else {"THREADS": 64, "BLOCKS": 6}
-            )
+            constants |= dict(zip(("THREADS", "BLOCKS"), STRIP_BLOCKS[16 // vector], strict=True))
             constants |= {"COPIES": 5, "STAGES": 4, "PLAIN": plain}
             constants |= {"TAPS_Y": 3, "TAPS_X": 3, "ADVANCE_Y": advance, "ADVANCE_X": advance}
             found.append(Specialisation("depthwise_strip", {**parts, **constants}, {"LDGSTS": 5}))

@@ -18,8 +18,8 @@ void* static_shared(const void* key, size_t size);
 
 struct Copy {
   void* to;
-  const void* from;  // null: zeros
-  int size, given;   // zeros after as many bytes as are given
+  const void* from;
+  int size, given;  // zeros after as many bytes as are given
 };
 void copy_later(const Copy& copy);
 void commit_copies();
@@ -28,14 +28,11 @@ void commit_copies();
 bool next_copy(int left, Copy& copy);
 
 template <class T> void make_copy_of(const Copy& copy) {
-  *(T*)copy.to = copy.from ? *(const T*)copy.from : T{};
+  *(T*)copy.to = copy.given == sizeof(T) ? *(const T*)copy.from : T{};
+  for (int i = 0; copy.given < copy.size && i < copy.given; ++i)
+    ((char*)copy.to)[i] = ((const char*)copy.from)[i];
 }
 inline void make_copy(const Copy& copy) {
-  if (copy.given < copy.size) {
-    for (int i = 0; i < copy.size; ++i)
-      ((char*)copy.to)[i] = i < copy.given ? ((const char*)copy.from)[i] : 0;
-    return;
-  }
   copy.size == 16 ? make_copy_of<uint4>(copy) : make_copy_of<unsigned>(copy);
 }
 inline void cp_async(const Copy& copy, const char* where) {
@@ -50,12 +47,11 @@ inline void finish_copies(int left) {
 }
 }  // namespace cuda_host
 
-#define cp_async16(to, from, ok) \
-  cuda_host::cp_async({(to), (ok) ? (from) : nullptr, 16, 16}, CUDA_HOST_HERE)
 #define cp_async16_of(to, from, bytes) \
   cuda_host::cp_async({(to), (from), 16, (bytes)}, CUDA_HOST_HERE)
+#define cp_async16(to, from, ok) cp_async16_of(to, from, (ok) ? 16 : 0)
 #define cp_async4(to, from, ok) \
-  cuda_host::cp_async({(to), (ok) ? (from) : nullptr, 4, 4}, CUDA_HOST_HERE)
+  cuda_host::cp_async({(to), (from), 4, (ok) ? 4 : 0}, CUDA_HOST_HERE)
 inline void cp_async_commit() { cuda_host::commit_copies(); }
 template <int N> inline void cp_async_wait() { cuda_host::finish_copies(N); }
 
