@@ -12,6 +12,7 @@ from . import launch
 from .blocks import Blocks, choose_pieces, choose_tile
 from .direct_worker import CALL, JOB, PANEL, scratch_nbytes, worker
 from .phases import Phase
+from .tile import ALONG_STEPS, NEITHER
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS
 
@@ -179,6 +180,7 @@ class Layout:
                                 plan.kind,
                                 at_once,
                                 partial=wide % vector > 0,
+                                adjacent=NEITHER if plan.channelwise else ALONG_STEPS,
                             ),
                             wide - (vectors - 1) * vector,
                             wide * itemsize,

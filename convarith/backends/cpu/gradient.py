@@ -14,7 +14,7 @@ from .direct_layout import strides_of
 from .gradient_tables import blocks, parts, tables
 from .gradient_worker import CALL, scratch_nbytes, worker
 from .phases import flattened, is_pointwise
-from .tile import shapes
+from .tile import ALONG_ROWS, NEITHER, shapes
 from .vector import Element, Path
 
 #: Pixels whose products are summed before they are added to the others, at least a row of them
@@ -61,7 +61,10 @@ class GradientPlan:
             self.groups == 1 and self.depth < FEW_CHANNELS and (x.dilation == 1 or self.depth == 1)
         )
         pixel = geometry.in_channels * element.dtype.itemsize
-        self.a_row = x.dilation * pixel if self.depth == 1 else element.dtype.itemsize
+        self.a_row = element.dtype.itemsize
+        if self.joins and self.depth == 1:
+            self.a_row = x.dilation * pixel
+        self.adjacent = ALONG_ROWS if self.a_row == element.dtype.itemsize else NEITHER
         #: Whether strips of g are copied before they are read.
         self.packs = self.columns * element.dtype.itemsize >= WIDE
         #: The channels of the input that are copied together, 0 where it is read in place.
@@ -270,7 +273,7 @@ class GradientLayout:
             output_rows=output_rows,
             width=width,
             nbytes=nbytes,
-            a_row=plan.a_row if plan.joins and not plan.swapped else itemsize,
+            a_row=plan.a_row,
             c_row=taps * itemsize if plan.swapped else g_pixel,
             swapped=plan.columns if plan.swapped else 0,
             taps=taps,

@@ -80,7 +80,7 @@ def _swapped_groups(plan: GradientPlan) -> list[list[tuple]]:
         vectors = -(-wide // lanes)
         return tile_kernel(
             plan.path, element, rows, vectors, DENSE, chains=plan.chains(rows, vectors),
-            partial=wide % lanes > 0, in_place=True,
+            partial=wide % lanes > 0, in_place=True, adjacent=plan.adjacent,
         )  # fmt: skip
 
     groups = []
@@ -127,7 +127,14 @@ def _groups(plan: GradientPlan) -> list[list[tuple]]:
         place = (tap[0] * y + tap[1]) * x + tap[2]
         kernels = (
             tile_kernel(
-                plan.path, element, rows, vectors, DENSE, partial=partial, in_place=not plan.packs
+                plan.path,
+                element,
+                rows,
+                vectors,
+                DENSE,
+                partial=partial,
+                in_place=not plan.packs,
+                adjacent=plan.adjacent,
             )
             for vectors, partial in ((plan.vectors, False), (last, rest > 0))
         )

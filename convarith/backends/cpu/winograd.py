@@ -38,7 +38,7 @@ from .direct import MOST_JOBS, DirectPlan
 from .direct import Packed as DirectPacked
 from .finish import Finish
 from .phases import Phase
-from .tile import DENSE
+from .tile import ALONG_STEPS, DENSE
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS, Element, Path
 from .winograd_layout import LARGE_KERNEL, STREAMED_BYTES, VECTORS, Layout, whole_vectors
@@ -246,7 +246,9 @@ class WinogradPlan:
         at = 0
         for start, stop in self.columns:
             vectors = (stop - start) // self.lanes
-            kernel = tile_kernel(self.path, index, rows, vectors, DENSE) if rows else 0
+            kernel = 0
+            if rows:
+                kernel = tile_kernel(self.path, index, rows, vectors, DENSE, adjacent=ALONG_STEPS)
             panels.append((at, start * itemsize, kernel, vectors * self.path.nbytes))
             at += self.algorithm.n**2 * depth * vectors * self.path.nbytes
         return np.array(panels, PANEL)

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import launch, pool
 from .blocks import PIECES_A_THREAD, choose_tile
-from .tile import DENSE
+from .tile import ALONG_ROWS, DENSE
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS
 from .winograd_gradient_worker import (
@@ -98,7 +98,9 @@ class Layout:
         blocks_table = self._parts(blocks, itemsize)
         panels_table = self._parts(panels, itemsize)
         for entry, width in zip(panels_table, widths[1], strict=True):
-            entry["kernel"] = tile_kernel(path, index, self.rows, width // lanes, DENSE)
+            entry["kernel"] = tile_kernel(
+                path, index, self.rows, width // lanes, DENSE, adjacent=ALONG_ROWS
+            )
         tap = source * result * itemsize
         taps_x = geometry.kernel_size[1]
         job_table = np.zeros(jobs, JOB)
