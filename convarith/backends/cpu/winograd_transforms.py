@@ -11,15 +11,18 @@ one before where it has to, so that none is ever cut.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import compiled, cook_toom
+from .distance import Distance, hidden
 from .emitter import Emitter
-from .native import I64, offset
+from .native import BYTES, I64, offset
 from .vector import ELEMENTS, PATHS, Path
 
 #: What a transform is called with, by address; steps and offsets are in bytes.
@@ -97,6 +100,11 @@ class _Transform(Emitter):
             self.element = next(e for e in ELEMENTS if e.dtype == np.float64)
             self.itemsize = self.element.dtype.itemsize
             self.vector = ir.VectorType(self.element.type, self.lanes)
+        row, pixel, product = (self.arguments[name] for name in ("row", "pixel", "product"))
+        self.of_row, self.of_pixel, self.of_product, self.of_products = (
+            Distance(builder, step)
+            for step in (row, pixel, product, builder.mul(product, I64(self.algorithm.n)))
+        )
         body = self._from_products if kind in (PRODUCTS, SUMS) else self._to_operands
         self._over_channels(lambda: body(matrix))
 
@@ -117,40 +125,63 @@ class _Transform(Emitter):
         b.position_at_end(after)
 
     def _to_operands(self, matrix: cook_toom.Matrix) -> None:
-        places = range(len(matrix[0]))
-        columns = [
-            self._times(matrix, [self._load(self._in_window("window", y, x)) for y in places])
-            for x in places
-        ]
-        for y in range(self.algorithm.n):
-            for x, value in enumerate(self._times(matrix, [column[y] for column in columns])):
+        for y, row in self._on_both_axes(matrix, self._in_window):
+            for x, value in enumerate(row):
                 self._store(value, self._product(y, x))
 
     def _from_products(self, matrix: cook_toom.Matrix) -> None:
-        n = self.algorithm.n
-        columns = [
-            self._times(matrix, [self._load(self._product(y, x)) for y in range(n)])
-            for x in range(n)
-        ]
-        for y in range(self.rows):
+        for y, row in self._on_both_axes(matrix, self._product):
             self.row = y
-            row = self._times(matrix, [column[y] for column in columns])
             for x, (value,) in enumerate(self._epilogue([[value] for value in row])):
-                self._store(value, self._in_window("window", y, x))
+                self._store(value, self._in_window(y, x))
+
+    def _on_both_axes(
+        self, matrix: cook_toom.Matrix, place: Callable[[int, int], ir.Value]
+    ) -> Iterator[tuple[int, list[ir.Value]]]:
+        """Yield the rows of a matrix times what lies in ``place(y, x)`` times its transpose.
+
+        The columns between are more than the registers hold: they go to the stack, and back row
+        by row. LLVM is not told that it is the stack, or it would hold them all the same.
+        """
+        b, rows, columns = self.builder, len(matrix), len(matrix[0])
+        held: dict[tuple[int, int], ir.Value] = {}
+        stack = None
+        if rows * columns > self.path.registers:
+            nbytes = self.lanes * self.itemsize
+            room = cgutils.alloca_once(b, ir.ArrayType(self.vector, rows * columns))
+            room.align = nbytes
+            stack = hidden(b, b.bitcast(room, BYTES))
+
+        def aside(y: int, x: int) -> ir.Value:
+            at = offset(b, stack, (y * columns + x) * nbytes)
+            return b.bitcast(at, self.vector.as_pointer())
+
+        for x in range(columns):
+            column = self._times(matrix, [self._load(place(y, x)) for y in range(columns)])
+            for y, value in enumerate(column):
+                if stack:
+                    b.store(value, aside(y, x)).align = nbytes
+                else:
+                    held[y, x] = value
+        for y in range(rows):
+            row = []
+            for x in range(columns):
+                if stack:
+                    held[y, x] = b.load(aside(y, x), typ=self.vector)
+                    held[y, x].align = nbytes
+                row.append(held[y, x])
+            yield y, self._times(matrix, row)
 
     # Where vectors lie.
 
     def _pointer(self, name: str) -> ir.Value:
         return offset(self.builder, super()._pointer(name), self.channel)
 
-    def _in_window(self, name: str, y: int, x: int) -> ir.Value:
-        b, arguments = self.builder, self.arguments
-        row = offset(b, self._pointer(name), b.mul(arguments["row"], I64(y)))
-        return offset(b, row, b.mul(arguments["pixel"], I64(x)))
+    def _in_window(self, y: int, x: int, name: str = "window") -> ir.Value:
+        return self.of_pixel.at(self.of_row.at(self._pointer(name), y), x)
 
     def _product(self, y: int, x: int) -> ir.Value:
-        place = self.builder.mul(self.arguments["product"], I64(y * self.algorithm.n + x))
-        return offset(self.builder, self._pointer("products"), place)
+        return self.of_product.at(self.of_products.at(self._pointer("products"), y), x)
 
     def _load(self, at: ir.Value, *, last: bool = False) -> ir.Value:
         at = self.builder.bitcast(at, self.in_memory.as_pointer())
@@ -160,7 +191,7 @@ class _Transform(Emitter):
         return self.builder.fpext(loaded, self.vector) if wider else loaded
 
     def _load_at(self, name: str, i: int, j: int) -> ir.Value:
-        return self._load(self._in_window(name, self.row, i))
+        return self._load(self._in_window(self.row, i, name))
 
     def _store(self, value: ir.Value, at: ir.Value) -> None:
         if value.type != self.in_memory:
