@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import launch, pool
-from .blocks import PIECES_A_THREAD, choose_tile
+from .blocks import PIECES_A_THREAD, Tile, choose_tile
 from .winograd_transforms import PRODUCTS, SOURCES, TAPS
 from .winograd_worker import (
     ALL,
@@ -35,6 +35,9 @@ LARGE_KERNEL = 2**22
 #: what is under way: on the machines with as many that were measured; and with a large kernel.
 BLOCK_BYTES = {32: 3 * 2**18, 16: 2**18}
 LARGE_BLOCK_BYTES = 2**21
+#: What is read of a kernel in a cycle, once a block. As many blocks are taken as cost the least, of
+#: an eighth fewer to a quarter more: a block of one square more may take another row of tiles.
+READ_BYTES = 16
 #: What V of all blocks of a call may take that threads share.
 SHARED_BYTES = 2**22
 #: What V of a block may take where the kernel is transformed for each of them anew.
@@ -67,12 +70,22 @@ class Layout:
         if threads > 1:
             pieces = len(plan.columns) if together else 1
             blocks = max(blocks, min(-(-wanted // pieces), min(squares) // FEW_SQUARES))
-        # A panel is in the first-level cache for all of a block, whose tiles overlap least.
-        self.block, least = -(-max(squares) // blocks), min(squares) // blocks
         vectors = (plan.columns[0][1] - plan.columns[0][0]) // plan.lanes
-        self.rows = choose_tile(
-            plan.path, plan.element, self.block, width, depth, False, vectors, least
-        ).rows
+
+        def tile(blocks: int) -> Tile:
+            block, least = -(-max(squares) // blocks), min(squares) // blocks
+            return choose_tile(plan.path, plan.element, block, width, depth, False, vectors, least)
+
+        def cycles(blocks: int) -> float:
+            read = plan.job_entries * itemsize / READ_BYTES
+            return -(-len(jobs) * blocks // threads) * (n * n * tile(blocks).cycles + read)
+
+        if not together and not plan.streamed:
+            fewest, most_blocks = -(-blocks * 8 // 9), min(blocks * 5 // 4, min(squares))
+            blocks = min(range(fewest, most_blocks + 1), key=cycles)
+        # A panel is in the first-level cache for all of a block, whose tiles overlap least.
+        self.block, self.rows = -(-max(squares) // blocks), tile(blocks).rows
+        least = min(squares) // blocks
         # Products a power of two apart would share few sets of the first-level cache.
         v_product, m_product, b_product = (
             each + 64 for each in (self.block * pixel, self.block * panel, depth * panel)
