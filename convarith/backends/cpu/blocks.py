@@ -17,6 +17,8 @@ CHUNK_BYTES = 256 * 1024
 PIECES_A_THREAD = 4
 #: From more rows on a tile's loads slow down.
 MANY_ROWS = 10
+#: Instructions that a core does a cycle for a tile, where another thread takes its part.
+INSTRUCTIONS = 3.4
 #: Multiply-adds below which one thread is done before a second one has started.
 SMALL_WORK = 400_000
 
@@ -64,9 +66,9 @@ def choose_tile(
     def cycles(shape: tuple[int, int]) -> tuple[float, int]:
         rows, wide = shape
         full, last = divmod(needed, wide)
-        parts = full * _cycles(rows, wide, steps, channelwise, taps)
+        parts = full * _cycles(path, rows, wide, steps, channelwise, taps)
         if last:
-            parts += _cycles(rows, last, steps, channelwise, taps)
+            parts += _cycles(path, rows, last, steps, channelwise, taps)
         return -(-width // rows) * parts, -rows * wide
 
     fitting = [
@@ -80,7 +82,9 @@ def choose_tile(
     return Tile(*best, cycles(best)[0])
 
 
-def _cycles(rows: int, vectors: int, steps: int, channelwise: bool, taps: int) -> float:
+def _cycles(
+    path: Path, rows: int, vectors: int, steps: int, channelwise: bool, taps: int
+) -> float:
     """Estimate a tile's cycles: two multiply-adds each or some two loads, four until one is done.
 
     More rows than two pointers serve, as tile.kernel has them, take longer to load.
@@ -90,6 +94,9 @@ def _cycles(rows: int, vectors: int, steps: int, channelwise: bool, taps: int) -
         loads *= vectors
     loads = loads / max(1, taps) + vectors
     each = max(rows * vectors / 2, 0.55 * loads + (rows > MANY_ROWS), 4)
+    if path.registers == 16 and not channelwise and not taps:
+        instructions = rows * vectors + rows + 2 * vectors + 2  # B comes from farther than A
+        each = max(rows * vectors / 2, instructions / INSTRUCTIONS, 4)
     return each * (steps + 1) + 40 + 2 * rows * vectors  # the call, the stores
 
 
