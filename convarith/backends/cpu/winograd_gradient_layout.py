@@ -19,6 +19,7 @@ from .winograd_gradient_worker import (
     JOB,
     OPERAND,
     PART,
+    SPAN,
     SUMS,
     TRANSFORMS,
     worker,
@@ -36,8 +37,9 @@ LEAST_SQUARES = 64
 #: Squares that a tile sums at a time, before they are added to the others: 600 in one sum err up to
 #: 13 times as much as direct, whose sums are of some 256 pixels.
 RUN_SQUARES = 28
-#: Channels of a block, in bytes: M of a block stays in the second-level cache.
-BLOCK_BYTES = 192
+#: Bytes of g's channels in a span, of the source's in a block, and of both multiplied: M then stays
+#: in the second-level cache. Shorter spans write the taps in shorter pieces, a page each.
+SPAN_BYTES, BLOCK_BYTES, BOTH_BYTES = 512, 192, 512 * 96
 
 
 class Layout:
@@ -54,13 +56,19 @@ class Layout:
         source, result = geometry.in_channels, geometry.out_channels
         jobs, squares = len(plan.residues), batch * math.prod(plan.squares)
         panels = whole_vectors(result, lanes, VECTORS)
-        block = BLOCK_BYTES // path.nbytes
-        while block > 1:
-            blocks = whole_vectors(source, lanes, block)
-            if jobs * len(blocks) * len(panels) >= PIECES_A_THREAD * threads:
+        # The widest spans, then the largest blocks, of which there are enough pieces.
+        span, block = SPAN_BYTES, BOTH_BYTES // SPAN_BYTES
+        while True:
+            spans = self._spans(panels, span // itemsize)
+            blocks = whole_vectors(source, lanes, max(1, block // path.nbytes))
+            pieces = jobs * len(blocks) * len(spans)
+            if pieces >= PIECES_A_THREAD * threads or block <= path.nbytes:
                 break
-            block //= 2
-        blocks = whole_vectors(source, lanes, block)
+            if len(spans) < len(panels):
+                span //= 2
+                block = min(BLOCK_BYTES, BOTH_BYTES // span)
+            else:
+                block //= 2
         widths = [[stop - start for start, stop in parts] for parts in (blocks, panels)]
         self.block, self.vectors = max(widths[0]), max(widths[1]) // lanes
 
@@ -76,13 +84,13 @@ class Layout:
 
         # Products a power of two apart would share few sets of the first-level cache.
         v_product, u_product = (self.chunk * sum(parts) * itemsize + 64 for parts in widths)
-        panel = self.vectors * path.nbytes
-        m_product = -(-self.block // self.rows) * self.rows * panel + 64
+        span = max(panels[stop - 1][1] - panels[first][0] for first, stop in spans) * itemsize
+        m_product = -(-self.block // self.rows) * self.rows * span + 64
         u_offset = jobs * n * n * v_product
         self.shared = u_offset + n * n * u_product
         window = max(n * n * source, m * m * result) * itemsize
         staged = HEAD + -(-window // 64) * 64
-        products = staged + 2 * r * r * panel
+        products = staged + 2 * r * r * span
         each = products + n * n * m_product
         #: Of each call the threads; the part, its first square and how many.
         self.calls: list[tuple[int, tuple[int, int, int]]] = []
@@ -90,7 +98,7 @@ class Layout:
         for first, stop in itertools.pairwise(cuts):
             for part, units in (
                 (TRANSFORMS, (jobs + 1) * pieces),
-                (SUMS, jobs * len(blocks) * len(panels)),
+                (SUMS, jobs * len(blocks) * len(spans)),
             ):
                 self.calls.append((min(threads, units), (part, first, stop - first)))
         self.scratch_nbytes = each * threads + self.shared
@@ -101,6 +109,11 @@ class Layout:
             entry["kernel"] = tile_kernel(
                 path, index, self.rows, width // lanes, DENSE, adjacent=ALONG_ROWS
             )
+        spans_table = np.zeros(len(spans), SPAN)
+        for entry, (first, stop) in zip(spans_table, spans, strict=True):
+            entry["first"], entry["stop"] = first, stop
+            entry["another"], entry["start"] = panels_table[first][["another", "start"]]
+            entry["nbytes"] = panels_table["nbytes"][first:stop].sum()
         tap = source * result * itemsize
         taps_x = geometry.kernel_size[1]
         job_table = np.zeros(jobs, JOB)
@@ -145,6 +158,8 @@ class Layout:
             block_count=len(blocks),
             panels=panels_table,
             panel_count=len(panels),
+            spans=spans_table,
+            span_count=len(spans),
             of_sums=plan.transform(OF_SUMS),
             u_offset=u_offset,
             v_product=v_product,
@@ -157,6 +172,17 @@ class Layout:
             products=products,
             scratch_nbytes=each,
         )
+
+    @staticmethod
+    def _spans(panels: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+        """Return ranges of panels, of at most so many channels; one that overlaps is alone."""
+        spans: list[tuple[int, int]] = []
+        for place, (start, stop) in enumerate(panels):
+            if place and start == panels[place - 1][1] and stop - panels[spans[-1][0]][0] <= most:
+                spans[-1] = spans[-1][0], place + 1
+            else:
+                spans.append((place, place + 1))
+        return spans
 
     @staticmethod
     def _parts(ranges: list[tuple[int, int]], itemsize: int) -> np.ndarray:

@@ -4,13 +4,15 @@ First the sources of a chunk of squares are transformed to V, and the gradients 
 to U, laid out ``[product][block or panel][square][channel]``. A piece is some squares of one
 operand: g, or x as one job, a residue of the taps modulo the strides, sees it.
 
-Then a piece is a block of the source's channels times a panel of the result's. Each of the n*n
-products is summed over the squares of the chunk by tiles whose rows are channels of the block; the
-sums M, laid out ``[product][channel][lane]``, are the thread's own, and are transformed to the
-taps of one channel after the other: written by the first chunk, added to by the others.
+Then a piece is a block of the source's channels times a span of panels of the result's. Each of
+the n*n products is summed over the squares of the chunk by tiles whose rows are channels of the
+block; the sums M, laid out ``[product][channel][lane]``, are the thread's own, and are transformed
+to the taps of one channel after the other: written by the first chunk, added to by the others.
+Taps are far apart, and each is written in pieces as long as a span.
 
 The last block and the last panel may overlap the one before. What would then be added twice is
-left out: such channels of a block are skipped, and a panel that has any goes through scratch.
+left out: such channels of a block are skipped, and a panel that has any goes through scratch, a
+span by itself.
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ PART = np.dtype(
         )
     ]
 )
+#: Panels side by side, whose sums are transformed together; as PART has the names.
+SPAN = np.dtype([(name, _int) for name in ("first", "stop", "another", "start", "nbytes")])
 #: What the worker is called with.
 CALL = np.dtype(
     [
@@ -61,7 +65,7 @@ CALL = np.dtype(
         *((name, _int) for name in ("n", "r", "itemsize", "vector", "rows")),
         *((name, _int) for name in ("operands", "operand_count", "pieces")),
         *((name, _int) for name in ("jobs", "job_count", "blocks", "block_count")),
-        *((name, _int) for name in ("panels", "panel_count", "of_sums")),
+        *((name, _int) for name in ("panels", "panel_count", "spans", "span_count", "of_sums")),
         *((name, _int) for name in ("u_offset", "v_product", "u_product", "m_product")),
         *((name, _int) for name in ("tap_row", "tap_pixel", "c_row")),  # bytes of the result
         *((name, _int) for name in ("staged", "products")),  # where they lie in scratch
@@ -112,43 +116,44 @@ def _transform(call, operand, start, stop, transform, transform_address, copied)
 
 
 @njit
-def _sum_products(call, job, block, panel, products, tile, tile_address):
-    """Sum each product over the squares, for all channels of a block and a panel."""
+def _sum_products(call, job, block, span, panels, products, tile, tile_address):
+    """Sum each product over the squares, for all channels of a block and a span."""
     tile.a_step = block.nbytes
-    tile.b_step = panel.nbytes
-    tile.c_row = panel.nbytes
+    tile.c_row = span.nbytes
     v = call.shared + job.v_offset + call.chunk * block.before
-    tile.b = call.shared + call.u_offset + call.chunk * panel.before
+    u = call.shared + call.u_offset
     for _ in range(call.n * call.n):
-        b = tile.b
         for run in range(call.runs):
             first = call.count * run // call.runs
             tile.length = call.count * (run + 1) // call.runs - first
-            tile.b = b + first * panel.nbytes
             tile.accumulate = run
-            for row in range(0, block.count, call.rows):
-                at = min(row, block.count - call.rows)  # the last tile reads what others do
-                tile.a = v + first * block.nbytes + at * call.itemsize
-                tile.c = products + row * panel.nbytes
-                run_tile(panel.kernel, tile_address)
-        tile.b = b
+            for p in range(span.first, span.stop):
+                panel = panels[p]
+                tile.b_step = panel.nbytes
+                tile.b = u + call.chunk * panel.before + first * panel.nbytes
+                sums = products + panel.start - span.start
+                for row in range(0, block.count, call.rows):
+                    at = min(row, block.count - call.rows)  # the last tile reads what others do
+                    tile.a = v + first * block.nbytes + at * call.itemsize
+                    tile.c = sums + row * span.nbytes
+                    run_tile(panel.kernel, tile_address)
         v += call.v_product
-        tile.b += call.u_product
+        u += call.u_product
         products += call.m_product
 
 
 @njit
-def _transform_sums(call, job, block, panel, products, transform, transform_address, staged):
-    """Transform the sums of a block and a panel to taps."""
-    r, nbytes = call.r, panel.nbytes
-    skipped = panel.another * call.itemsize
+def _transform_sums(call, job, block, span, products, transform, transform_address, staged):
+    """Transform the sums of a block and a span to taps."""
+    r, nbytes = call.r, span.nbytes
+    skipped = span.another * call.itemsize
     last = (block.count - 1) // call.rows * call.rows  # the last tile's first row of M
     transform.product = call.m_product
     transform.last = nbytes - call.vector
     for channel in range(block.another, block.count):
         row = channel if channel < last else channel + last + call.rows - block.count
         transform.products = products + row * nbytes
-        at = call.out + job.c_offset + (block.first + channel) * call.c_row + panel.start
+        at = call.out + job.c_offset + (block.first + channel) * call.c_row + span.start
         transform.residual = 0
         if skipped == 0:
             transform.window = at
@@ -182,6 +187,7 @@ def winograd_gradient(call_address, thread):
     jobs = carray(pointer(call.jobs), call.job_count, JOB)
     blocks = carray(pointer(call.blocks), call.block_count, PART)
     panels = carray(pointer(call.panels), call.panel_count, PART)
+    spans = carray(pointer(call.spans), call.span_count, SPAN)
     scratch = call.scratch + thread * call.scratch_nbytes
     tile = carray(pointer(scratch), 1, TILE)[0]
     segment = carray(pointer(scratch + _TILE), 1, SEGMENT)[0]
@@ -212,17 +218,17 @@ def winograd_gradient(call_address, thread):
                 call, operands[place], start, stop, transform, transform_address, scratch + HEAD
             )
             continue
-        rest, p = divmod(unit, call.panel_count)  # one block side by side with all panels
+        rest, s = divmod(unit, call.span_count)  # one block side by side with all spans
         place, b = divmod(rest, call.block_count)
         if place >= call.job_count:
             return
         products = scratch + call.products
-        _sum_products(call, jobs[place], blocks[b], panels[p], products, tile, scratch)
+        _sum_products(call, jobs[place], blocks[b], spans[s], panels, products, tile, scratch)
         _transform_sums(
             call,
             jobs[place],
             blocks[b],
-            panels[p],
+            spans[s],
             products,
             transform,
             transform_address,
