@@ -82,9 +82,7 @@ def choose_tile(
     return Tile(*best, cycles(best)[0])
 
 
-def _cycles(
-    path: Path, rows: int, vectors: int, steps: int, channelwise: bool, taps: int
-) -> float:
+def _cycles(path: Path, rows: int, vectors: int, steps: int, channelwise: bool, taps: int) -> float:
     """Estimate a tile's cycles: two multiply-adds each or some two loads, four until one is done.
 
     More rows than two pointers serve, as tile.kernel has them, take longer to load.

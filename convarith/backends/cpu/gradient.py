@@ -78,6 +78,10 @@ class GradientPlan:
             swapped, rows, vectors = self._fewest_cycles_swapped()
             if swapped < cycles and self._fits_swapped(vectors):
                 self.swapped, self.rows, self.vectors = True, rows, vectors
+        #: Whether the next lanes' windows are asked for ahead: too large to be near by themselves.
+        self.asks = self.swapped and (
+            math.prod(geometry.input_shape) * element.dtype.itemsize >= LARGE_OPERANDS
+        )
         self.work = multiply_adds(geometry)  # for one of the batch
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(functools.partial(GradientLayout, self))
@@ -274,6 +278,7 @@ class GradientLayout:
             width=width,
             nbytes=nbytes,
             a_row=plan.a_row,
+            ahead=plan.full * itemsize,
             c_row=taps * itemsize if plan.swapped else g_pixel,
             swapped=plan.columns if plan.swapped else 0,
             taps=taps,

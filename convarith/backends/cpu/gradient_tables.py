@@ -76,14 +76,15 @@ def _swapped_groups(plan: GradientPlan) -> list[list[tuple]]:
     lanes = plan.path.lanes(plan.element)
     tiles = [stop - first for first, stop in evenly(plan.columns, plan.rows)]
 
-    def kernel(rows: int, wide: int) -> int:
+    def kernel(rows: int, wide: int, asks: bool = False) -> int:
         vectors = -(-wide // lanes)
         return tile_kernel(
             plan.path, element, rows, vectors, DENSE, chains=plan.chains(rows, vectors),
-            partial=wide % lanes > 0, in_place=True, adjacent=plan.adjacent,
+            partial=wide % lanes > 0, in_place=True, adjacent=plan.adjacent, asks=asks,
         )  # fmt: skip
 
     groups = []
+    most, least = max(tiles), min(tiles)
     taken = parts(plan.axes[2], 0, x)
     for t_z, t_y in np.ndindex(z, y):
         group = []
@@ -91,11 +92,13 @@ def _swapped_groups(plan: GradientPlan) -> list[list[tuple]]:
             channels = part.taps * plan.depth
             for first in range(0, channels, plan.full):
                 wide = min(plan.full, channels - first)
+                # The last tile of rows has the most.
+                kernels = kernel(most, wide), kernel(least, wide), kernel(most, wide, plan.asks)
                 group.append(
                     (
                         *((t_z, t_y, part.first), *part.outputs, first * itemsize),
                         (part.first * plan.depth + first) * itemsize,
-                        *(0, 0, kernel(max(tiles), wide), kernel(min(tiles), wide), part.adds),
+                        *(0, 0, *kernels, part.adds),
                         *(first > 0, part.edge, wide - (-(-wide // lanes) - 1) * lanes),
                     )
                 )
@@ -143,7 +146,7 @@ def _groups(plan: GradientPlan) -> list[list[tuple]]:
         channel -= strip.start
         return (
             *(tap, *outputs, channel * itemsize, at),
-            *(*copied, *kernels, adds, again, edge, 0),
+            *(*copied, *kernels, 0, adds, again, edge, 0),
         )
 
     groups = []

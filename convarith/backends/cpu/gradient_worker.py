@@ -38,6 +38,7 @@ ROWS = np.dtype(
         *((name, _int) for name in ("x_offset", "c_offset")),  # in bytes; x's from a strip's start
         *((name, _int) for name in ("strip", "strip_nbytes")),  # copied together; or both are 0
         *((name, _int) for name in ("kernel", "kernel_last")),  # for a full panel, for the last
+        ("asking", _int),  # for the last panel of a span, where they are swapped
         ("adds", _int),  # whether other rows before it have written the same results
         ("again", _int),  # whether the rows before it have the same taps and outputs
         ("edge", _int),  # whether they take the chunks of the edges
@@ -70,7 +71,7 @@ CALL = np.dtype(
         ("edge_chunk", _int),  # rows of a chunk of the edges, 0 without edges
         *((name, _int) for name in ("chunks", "parts")),  # how many there are
         ("nbytes", _int),  # of a part's result
-        *((name, _int) for name in ("a_row", "c_row")),
+        *((name, _int) for name in ("a_row", "c_row", "ahead")),
         *((name, _int) for name in ("swapped", "taps", "itemsize")),  # rows, lanes, bytes; or 0
         *((name, _int) for name in ("x_pitch", "g_pitch")),  # of strips' pixels; 0 without them
         *((name, _int) for name in ("scratch", "scratch_nbytes")),
@@ -221,6 +222,7 @@ def gradient(call_address, thread):
     if call.x_pitch:
         tile.a_step = call.x_pitch
     tile.c_row = call.c_row
+    tile.ahead = call.ahead
     tile.scale = 0
     tile.bias = 0
     tile.residual = 0
@@ -273,7 +275,10 @@ def gradient(call_address, thread):
                     else:
                         tile.a, tile.b, tile.lanes = x, g, panel.lanes
                     tile.c = results + rows.c_offset + panel.c_offset
-                    run_tile(rows.kernel_last if panel.last else rows.kernel, tile_address)
+                    kernel = rows.kernel_last if panel.last else rows.kernel
+                    if call.swapped and p == span.stop - 1:
+                        kernel = rows.asking
+                    run_tile(kernel, tile_address)
         if call.swapped:
             there = out + block.out
             if call.itemsize == 4:

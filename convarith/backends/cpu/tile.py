@@ -30,6 +30,7 @@ import functools
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import compiled
@@ -48,6 +49,7 @@ TILE = np.dtype(
             "a_step",
             "b",
             "b_step",
+            "ahead",  # from a step of B to what is asked for meanwhile, if it is
             "segments",  # address of SEGMENTs
             "count",  # of segments; 0 leaves the sums at zero
             "length",  # steps of each segment, at least 1
@@ -76,6 +78,8 @@ DENSE, CHANNELWISE, HALVED = 0, 1, 2
 MASKED, B_MASKED = 1, 2
 #: Along what neighbours of A lie side by side, if not as far apart as arguments say.
 NEITHER, ALONG_STEPS, ALONG_ROWS = 0, 1, 2
+#: Bytes of a cache's line, and LLVM's number for the second-level cache.
+LINE, SECOND_LEVEL = 64, 2
 
 
 @functools.cache
@@ -91,6 +95,7 @@ def kernel(
     partial: bool = False,
     in_place: bool = False,
     adjacent: int = NEITHER,
+    asks: bool = False,
 ) -> int:
     """Return the address of the tile kernel with these constants.
 
@@ -111,11 +116,14 @@ def kernel(
         step has as many rows of B; a channelwise tile has one step a segment.
     adjacent : int
         Along what neighbours of A lie side by side, whatever `a_step` or `a_row` says.
+    asks : bool
+        Whether each step asks the second-level cache for what lies `ahead` of it in B: what the
+        next tile of other lanes reads, while the last one that reads these is at work.
     """
     name, masks = path.name, (MASKED if partial else 0) | (B_MASKED if in_place else 0)
 
     def tile(arguments):
-        emit(name, element, rows, vectors, kind, taps, chains, masks, adjacent, arguments)
+        emit(name, element, rows, vectors, kind, taps, chains, masks, adjacent, asks, arguments)
 
     return compiled.address(compiled.TILE, tile)
 
@@ -139,9 +147,11 @@ def shapes(path: Path, channelwise: bool = False, taps: int = 0) -> list[tuple[i
 
 
 @intrinsic(prefer_literal=True)
-def emit(typing, path, element, rows, vectors, kind, taps, chains, masks, adjacent, arguments):
+def emit(
+    typing, path, element, rows, vectors, kind, taps, chains, masks, adjacent, asks, arguments
+):
     """Generate the kernel; all but the last are constants."""
-    constants = element, rows, vectors, kind, taps, chains, masks, adjacent
+    constants = element, rows, vectors, kind, taps, chains, masks, adjacent, asks
     signature = types.void(path, *constants, arguments)
     emitter = functools.partial(
         _Tile, PATHS[path.literal_value], *(constant.literal_value for constant in constants)
@@ -168,6 +178,7 @@ class _Tile(Emitter):
         chains: int,
         masks: int,
         adjacent: int,
+        asks: bool,
         builder: ir.IRBuilder,
         arguments: ir.Value,
     ) -> None:
@@ -184,6 +195,7 @@ class _Tile(Emitter):
                 ("b_step", False),
             )
         )
+        self.asks = asks
         # What is stored of the last vector, or of each half; B is padded where tiles are halved.
         stored = self.lanes // 2 if self.halved else self.lanes
         self._mask(self.arguments["lanes"], stored)
@@ -270,6 +282,8 @@ class _Tile(Emitter):
 
             def b_row(row: int, step: int = place) -> list[ir.Value]:
                 at = self.b_step.at(b_pointer, step * b_rows + row)
+                if self.asks:
+                    self._ask_for(offset(b, at, self.arguments["ahead"]))
                 return self._row(at, masked=self.b_partial)
 
             if place:
@@ -334,6 +348,18 @@ class _Tile(Emitter):
                         self._times_plus(*abc) for abc in zip(left, right[t], sums, strict=True)
                     ]
         return summed
+
+    def _ask_for(self, at: ir.Value) -> None:
+        """Have the lines of a row brought to the second-level cache; they may not exist."""
+        number = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(ir.VoidType(), [BYTES, number, number, number]),
+            "llvm.prefetch.p0",
+        )
+        kind = number(0), number(SECOND_LEVEL), number(1)  # to be read, of data
+        for line in range(0, self.vectors * self.path.nbytes, LINE):
+            self.builder.call(function, [offset(self.builder, at, line), *kind])
 
     def _plus(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return (self.builder.fadd if self.element.floating else self.builder.add)(a, b)

@@ -246,10 +246,15 @@ class WinogradPlan:
         at = 0
         for start, stop in self.columns:
             vectors = (stop - start) // self.lanes
-            kernel = 0
+            kernels = [0, 0]
             if rows:
-                kernel = tile_kernel(self.path, index, rows, vectors, DENSE, adjacent=ALONG_STEPS)
-            panels.append((at, start * itemsize, kernel, vectors * self.path.nbytes))
+                kernels = [
+                    tile_kernel(
+                        self.path, index, rows, vectors, DENSE, adjacent=ALONG_STEPS, asks=asks
+                    )
+                    for asks in (False, True)
+                ]
+            panels.append((at, start * itemsize, *kernels, vectors * self.path.nbytes))
             at += self.algorithm.n**2 * depth * vectors * self.path.nbytes
         return np.array(panels, PANEL)
 

@@ -48,7 +48,7 @@ PANEL = np.dtype(
         (name, _int)
         for name in (
             *("b_offset", "c_offset"),  # bytes from the job's kernel, and from a result's pixel
-            "kernel",  # address of the tile kernel
+            *("kernel", "kernel_last"),  # addresses of the tile kernels, and of a block's last tile
             "nbytes",
         )
     ]
@@ -132,6 +132,7 @@ def _transform_sources(call, job, first, stop, v, transform, transform_address, 
 def _multiply(call, b, b_product, panel, squares, v, products, tile, tile_address):
     """Multiply V by a panel of the kernel."""
     tile.a_row = call.source_strides[2]
+    tile.ahead = b_product
     tile.b_step = panel.nbytes
     tile.c_row = panel.nbytes
     for _ in range(call.n * call.n):
@@ -141,8 +142,8 @@ def _multiply(call, b, b_product, panel, squares, v, products, tile, tile_addres
             at = min(square, squares - call.rows)  # the last tile overlaps the one before
             tile.a = v + at * tile.a_row
             tile.c = products + at * tile.c_row
-            run_tile(panel.kernel, tile_address)
             square += call.rows
+            run_tile(panel.kernel if square < squares else panel.kernel_last, tile_address)
         b += b_product
         v += call.v_product
         products += call.m_product
