@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 I1, I8, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(64)
 BYTES = I8.as_pointer()
 #: What `copy_piece` copies.
-PIECE = 32
+PIECE = 64
 
 
 def offset(builder: ir.IRBuilder, pointer: ir.Value, nbytes: ir.Value | int) -> ir.Value:
