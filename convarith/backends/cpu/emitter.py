@@ -14,6 +14,9 @@ from numba.core import cgutils
 from .native import BYTES, I64, offset
 from .vector import ELEMENTS, Path
 
+#: Bytes of a cache's line, and LLVM's number for the second-level cache.
+LINE, SECOND_LEVEL = 64, 2
+
 
 class Emitter:
     """Generates ``rows x vectors`` of vectors from a record's arguments.
@@ -105,6 +108,18 @@ class Emitter:
         )
         zeros = ir.Constant(kind, [self.element.type(0)] * self.stored)
         return self.builder.call(function, [at, ir.IntType(32)(self.itemsize), self.mask, zeros])
+
+    def _ask_for(self, at: ir.Value, vectors: int) -> None:
+        """Have the lines of so many vectors brought to the second-level cache, if they exist."""
+        number = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(ir.VoidType(), [BYTES, number, number, number]),
+            "llvm.prefetch.p0",
+        )
+        kind = number(0), number(SECOND_LEVEL), number(1)  # to be read, of data
+        for line in range(0, vectors * self.path.nbytes, LINE):
+            self.builder.call(function, [offset(self.builder, at, line), *kind])
 
     def _store_first(self, stores: Sequence[tuple[ir.Value, ir.Value]]) -> None:
         """Store of each value, at its address, the first lanes that there are.

@@ -17,10 +17,11 @@ Each sum runs in the order of segments and steps, in one accumulator or in so ma
 bits depend on nothing else: not on rows, vectors, or where a tile lies.
 
 All steps and offsets are in bytes. Where neighbours of A lie side by side, along steps or along
-rows, the kernel knows so, and does TOGETHER steps without moving a pointer: where two
-threads share a core, a tile takes as long as it has instructions, and a loop of one step spends a
-fifth of them on itself. 6 rows of 2 vectors ran at 74 % of what a core's other thread left of
-multiply-adds, and run at 90 %.
+rows, the kernel knows so, and does TOGETHER steps without moving a pointer: where two threads
+share a core, a tile takes as long as it has instructions, and a loop of one step spends a fifth of
+them on itself. 6 rows of 2 vectors ran at 72 % of what the core's other thread left of
+multiply-adds, and run at 84 %. Four or eight steps gain more in the first-level cache, but lose as
+much where B is read with large strides or from farther away.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ import functools
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import compiled
@@ -78,8 +78,6 @@ DENSE, CHANNELWISE, HALVED = 0, 1, 2
 MASKED, B_MASKED = 1, 2
 #: Along what neighbours of A lie side by side, if not as far apart as arguments say.
 NEITHER, ALONG_STEPS, ALONG_ROWS = 0, 1, 2
-#: Bytes of a cache's line, and LLVM's number for the second-level cache.
-LINE, SECOND_LEVEL = 64, 2
 
 
 @functools.cache
@@ -140,9 +138,8 @@ def shapes(path: Path, channelwise: bool = False, taps: int = 0) -> list[tuple[i
         for rows in range(1, 29)
         if (rows + max(1, taps)) * vectors <= room
         and rows * vectors <= most
-        and (
-            not (taps and channelwise) or rows + taps - 1 <= 2 * Distance.GROUP
-        )  # else LLVM spills
+        # LLVM spills more.
+        and (not (taps and channelwise) or rows + taps - 1 <= 2 * Distance.GROUP)
     ]
 
 
@@ -186,7 +183,9 @@ class _Tile(Emitter):
         self.rows, self.vectors, self.taps, self.chains = rows, vectors, taps, chains
         self.channelwise, self.halved = kind == CHANNELWISE, kind == HALVED
         self.partial, self.b_partial = bool(masks & MASKED), masks == MASKED | B_MASKED
-        self.together = 1 if adjacent == NEITHER or taps or vectors == 1 else TOGETHER
+        self.together = chains
+        if chains == 1 and adjacent != NEITHER and not taps and vectors > 1:
+            self.together = TOGETHER  # of one vector LLVM sums into what it loads, and moves it
         self.a_row, self.a_step, self.b_step = (
             Distance(builder, self.itemsize if known else self.arguments[name])
             for name, known in (
@@ -220,8 +219,9 @@ class _Tile(Emitter):
         b_offset = self._load_int(offset(b, table, B_OFFSET))
         first = offset(b, self._pointer("a"), a_offset), offset(b, self._pointer("b"), b_offset)
         state = [arguments["length"], *first, *started]
-        for together in sorted({self.together, self.chains, 1}, reverse=True):
-            state = self._steps(state, together)
+        if self.together > 1:
+            state = self._steps(state, self.together)
+        state = self._steps(state, 1)
         summed = state[3:]
         still = b.sub(left, I64(1))
         following = offset(b, table, SEGMENT.itemsize)
@@ -256,7 +256,7 @@ class _Tile(Emitter):
             b.function.append_basic_block("step"),
             b.function.append_basic_block("stepped"),
         )
-        checked = max(self.together, self.chains) > 1
+        checked = self.together > 1
         if checked:
             b.cbranch(b.icmp_signed(">=", state[0], I64(together)), body, after)
         else:
@@ -283,10 +283,10 @@ class _Tile(Emitter):
             def b_row(row: int, step: int = place) -> list[ir.Value]:
                 at = self.b_step.at(b_pointer, step * b_rows + row)
                 if self.asks:
-                    self._ask_for(offset(b, at, self.arguments["ahead"]))
+                    self._ask_for(offset(b, at, self.arguments["ahead"]), self.vectors)
                 return self._row(at, masked=self.b_partial)
 
-            if place:
+            if place:  # LLVM would load for all steps first, and spill
                 b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
             summed = step(a_row, b_row, self._in_rows(sums[own]))
             sums[own] = [value for row in summed for value in row]
@@ -348,18 +348,6 @@ class _Tile(Emitter):
                         self._times_plus(*abc) for abc in zip(left, right[t], sums, strict=True)
                     ]
         return summed
-
-    def _ask_for(self, at: ir.Value) -> None:
-        """Have the lines of a row brought to the second-level cache; they may not exist."""
-        number = ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            self.builder.module,
-            ir.FunctionType(ir.VoidType(), [BYTES, number, number, number]),
-            "llvm.prefetch.p0",
-        )
-        kind = number(0), number(SECOND_LEVEL), number(1)  # to be read, of data
-        for line in range(0, self.vectors * self.path.nbytes, LINE):
-            self.builder.call(function, [offset(self.builder, at, line), *kind])
 
     def _plus(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return (self.builder.fadd if self.element.floating else self.builder.add)(a, b)
