@@ -35,8 +35,8 @@ LARGE_KERNEL = 2**22
 #: what is under way: on the machines with as many that were measured; and with a large kernel.
 BLOCK_BYTES = {32: 3 * 2**18, 16: 2**18}
 LARGE_BLOCK_BYTES = 2**21
-#: What is read of a kernel in a cycle, once a block. As many blocks are taken as cost the least, of
-#: an eighth fewer to a quarter more: a block of one square more may take another row of tiles.
+#: What is read of a kernel in a cycle, once a block. Of blocks a fifth smaller to an eighth larger
+#: those are taken that cost the least: one square more may take another row of tiles.
 READ_BYTES = 16
 #: What V of all blocks of a call may take that threads share.
 SHARED_BYTES = 2**22
@@ -81,8 +81,10 @@ class Layout:
             return -(-len(jobs) * blocks // threads) * (n * n * tile(blocks).cycles + read)
 
         if not together and not plan.streamed:
-            fewest, most_blocks = -(-blocks * 8 // 9), min(blocks * 5 // 4, min(squares))
-            blocks = min(range(fewest, most_blocks + 1), key=cycles)
+            block = -(-max(squares) // blocks)
+            sizes = range(-(-block * 4 // 5), block * 9 // 8 + 1)
+            counts = {min(-(-max(squares) // size), min(squares)) for size in sizes}
+            blocks = min(sorted(counts), key=cycles)
         # A panel is in the first-level cache for all of a block, whose tiles overlap least.
         self.block, self.rows = -(-max(squares) // blocks), tile(blocks).rows
         least = min(squares) // blocks
