@@ -85,16 +85,18 @@ def choose_tile(
 def _cycles(path: Path, rows: int, vectors: int, steps: int, channelwise: bool, taps: int) -> float:
     """Estimate a tile's cycles: two multiply-adds each or some two loads, four until one is done.
 
-    More rows than two pointers serve, as tile.kernel has them, take longer to load.
+    More rows than two pointers serve, as tile.kernel has them, take longer to load. With 16
+    registers a tile is small, and its instructions count: see `tile`.
     """
-    loads: float = rows + taps - 1 if taps else rows  # of A
-    if channelwise:
-        loads *= vectors
-    loads = loads / max(1, taps) + vectors
-    each = max(rows * vectors / 2, 0.55 * loads + (rows > MANY_ROWS), 4)
     if path.registers == 16 and not channelwise and not taps:
         instructions = rows * vectors + rows + 2 * vectors + 2  # B comes from farther than A
-        each = max(rows * vectors / 2, instructions / INSTRUCTIONS, 4)
+        waits = instructions / INSTRUCTIONS
+    else:
+        loads: float = rows + taps - 1 if taps else rows  # of A
+        if channelwise:
+            loads *= vectors
+        waits = 0.55 * (loads / max(1, taps) + vectors) + (rows > MANY_ROWS)
+    each = max(rows * vectors / 2, waits, 4)
     return each * (steps + 1) + 40 + 2 * rows * vectors  # the call, the stores
 
 

@@ -11,11 +11,11 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
-from .native import BYTES, I64, offset
+from .native import BYTES, I64, LINE, offset
 from .vector import ELEMENTS, Path
 
-#: Bytes of a cache's line, and LLVM's number for the second-level cache.
-LINE, SECOND_LEVEL = 64, 2
+#: LLVM's number for the second-level cache.
+SECOND_LEVEL = 2
 
 
 class Emitter:

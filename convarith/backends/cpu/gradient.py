@@ -13,6 +13,7 @@ from .blocks import PIECES_A_THREAD, evenly, multiply_adds
 from .direct_layout import strides_of
 from .gradient_tables import blocks, parts, tables
 from .gradient_worker import CALL, scratch_nbytes, worker
+from .native import LINE
 from .phases import flattened, is_pointwise
 from .tile import ALONG_ROWS, NEITHER, shapes
 from .vector import Element, Path
@@ -23,7 +24,7 @@ CHUNK_PIXELS, LONG_ROWS = 256, 4
 #: How many at most for each byte of a vector, where strips of g are copied, or lanes are taps and
 #: windows lie more than a LINE or two apart: a panel of so many pixels and the rows' channels then
 #: share the first-level cache.
-PIXELS_A_BYTE, LINE = 4, 64
+PIXELS_A_BYTE = 4
 #: With fewer channels than this a tile's rows run on over the next taps of the last axis.
 FEW_CHANNELS = 8
 #: From this many bytes of an operand's channels on, those of a piece are copied together first.

@@ -12,8 +12,8 @@ from numba.extending import intrinsic
 
 I1, I8, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(64)
 BYTES = I8.as_pointer()
-#: What `copy_piece` copies.
-PIECE = 64
+#: Bytes of a cache's line, and what `copy_piece` copies.
+LINE = PIECE = 64
 
 
 def offset(builder: ir.IRBuilder, pointer: ir.Value, nbytes: ir.Value | int) -> ir.Value:

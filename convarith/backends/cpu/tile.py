@@ -49,7 +49,7 @@ TILE = np.dtype(
             "a_step",
             "b",
             "b_step",
-            "ahead",  # from a step of B to what is asked for meanwhile, if it is
+            "ahead",  # from a step of B to what is asked for meanwhile, by a kernel that asks
             "segments",  # address of SEGMENTs
             "count",  # of segments; 0 leaves the sums at zero
             "length",  # steps of each segment, at least 1
@@ -186,14 +186,10 @@ class _Tile(Emitter):
         self.together = chains
         if chains == 1 and adjacent != NEITHER and not taps and vectors > 1:
             self.together = TOGETHER  # of one vector LLVM sums into what it loads, and moves it
-        self.a_row, self.a_step, self.b_step = (
-            Distance(builder, self.itemsize if known else self.arguments[name])
-            for name, known in (
-                ("a_row", adjacent == ALONG_ROWS),
-                ("a_step", adjacent == ALONG_STEPS),
-                ("b_step", False),
-            )
-        )
+        a_row, a_step, b_step = (self.arguments[name] for name in ("a_row", "a_step", "b_step"))
+        self.a_row = Distance(builder, self.itemsize if adjacent == ALONG_ROWS else a_row)
+        self.a_step = Distance(builder, self.itemsize if adjacent == ALONG_STEPS else a_step)
+        self.b_step = Distance(builder, b_step)
         self.asks = asks
         # What is stored of the last vector, or of each half; B is padded where tiles are halved.
         stored = self.lanes // 2 if self.halved else self.lanes
