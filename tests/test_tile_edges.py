@@ -156,10 +156,11 @@ def test_windows(backend, product, name):
 @pytest.mark.parametrize("kernel", [1, 3, 4])
 @pytest.mark.parametrize("product", ["forward", "kernel_gradient"])
 def test_windows_of_a_depthwise_product(backend, product, kernel, stride, channels):
-    """Widths around a window's, rows that go in pairs and one that is left, and one alone."""
-    for dilation, width, padding in itertools.product((1, 2), (-1, 0, 1, 4), (0, 1, kernel + 2)):
+    """Widths and rows around a window's, of which some go together and others are left."""
+    sizes = (2, -1), (2, 0), (2, 1), (2, 4), (7, 9)
+    for dilation, (height, width), padding in itertools.product((1, 2), sizes, (0, 1, kernel + 2)):
         span = (kernel - 1) * dilation + 1
-        size = max(1, 2 * stride + span - 2 * padding), max(1, span + width)
+        size = max(1, height * stride + span - 2 * padding), max(1, span + width)
         geometry = ConvGeometry(
             size,
             kernel,
@@ -171,6 +172,23 @@ def test_windows_of_a_depthwise_product(backend, product, kernel, stride, channe
             out_channels=channels,
         )
         Trial(product, geometry, out="C", backend=backend).check()
+
+
+@pytest.mark.parametrize("kernel, stride", [(3, 1), (5, 1), ((8, 2), 3)])
+def test_blocks_of_depthwise_outputs(backend, kernel, stride):
+    """Several rows at a time and one by one, with what is fused."""
+    fused = "scale", "bias", "residual"
+    for size, parts in itertools.product(((9, 8), (17, 22)), ((), fused)):
+        geometry = ConvGeometry(
+            size,
+            kernel,
+            strides=stride,
+            padding="SAME",
+            groups=19,
+            in_channels=19,
+            out_channels=19,
+        )
+        Trial("forward", geometry, batch=2, parts=parts, out="C", backend=backend).check()
 
 
 SLIDING = {

@@ -15,8 +15,8 @@ from .depthwise_gradient_worker import BLOCK, CALL, COLUMNS, PANEL, SCRATCH, TAP
 from .direct_layout import strides_of
 from .tile import DENSE
 from .tile import kernel as tile_kernel
-from .vector import ELEMENTS
-from .window import STRIP, Walk, Window, heights_of, panels_of
+from .vector import ELEMENTS, Element, Path
+from .window import STRIP, Walk, Window, heights_of
 
 if TYPE_CHECKING:
     from .depthwise_gradient import DepthwiseGradientPlan
@@ -36,8 +36,8 @@ class Layout:
         sizes, outputs = [a.size for a in axes], [a.output for a in axes]
         pixel, rows = plan.channels * itemsize, plan.window.rows
         taps = math.prod(a.kernel for a in axes)
-        self.panels, self.last = panels_of(
-            plan.path, plan.element, plan.channels, plan.window.vectors, PANEL
+        self.panels, self.last = _panels_of(
+            plan.path, plan.element, plan.channels, plan.window.vectors
         )
         self.columns, parts = self._columns(plan)
         row_groups = -(-outputs[1] // (rows * plan.y.apart)) * plan.y.apart
@@ -172,3 +172,16 @@ def _range(axis: Axis, walk: Walk, origin: int, taps: range, steps: tuple[int, i
     if all_start >= all_stop:
         all_start = all_stop = last
     return [first, all_start, all_stop, last, *starts, *stops]
+
+
+def _panels_of(
+    path: Path, element: Element, channels: int, vectors: int
+) -> tuple[np.ndarray, tuple[int, bool]]:
+    """Return the table of panels, and what the last one has: vectors, and if of one only a part."""
+    lanes = path.lanes(element)
+    starts = range(0, channels, vectors * lanes)
+    left = channels - starts[-1]
+    last = -(-left // lanes)
+    itemsize = element.dtype.itemsize
+    panels = [(s * itemsize, left - (last - 1) * lanes, s == starts[-1]) for s in starts]
+    return np.array(panels, PANEL), (last, left % lanes > 0)

@@ -1,13 +1,22 @@
-"""The kernel of a depthwise convolution: a window whose sums are outputs; see `window`.
+"""The kernel of a depthwise convolution: blocks of outputs whose sums stay in registers.
 
-All taps stay in registers, and the pixels of the lines that the next step reads again: at every
-step an output of each row is computed and stored. It is summed in the order of the taps, so that
-it has the same bits as by tiles.
+A block is a few rows of outputs times a few steps. Each pixel that it reads is loaded once, and
+meets every output and tap that it belongs to; so many sums are under way at a time. Each output is
+summed in the order of the taps, so that it has the same bits as by tiles.
+
+Panels of channels are the inner loop: pixels are read as they lie in memory, and stay in the
+first-level cache for the next block, which shares some with this one. (Rows as the inner loop, with
+taps that stay in registers, read every second cache line twice from the second-level cache: 1.5 to
+3 times as long.)
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -15,21 +24,22 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import compiled
+from .distance import Distance, hidden
 from .native import I64, offset
 from .vector import PATHS, Path
 from .window import LINES, Window
 from .window_emitter import Rows, WindowEmitter
 
-#: What a window is called with, by address. All are bytes but where said.
+#: What a kernel is called with, by address. All are bytes but where said.
 OUTPUTS = np.dtype(
     [
         *LINES,
         *(
             (name, np.int64)
             for name in (
-                "taps",  # of whole vectors
-                "tap_row",
-                "tap",
+                "panels",  # how many there are, of one vector each
+                "taps",  # of the first panel
+                "taps_panel",  # from panel to panel
                 "c",  # the first row's output at step 0
                 "c_row",
                 "c_step",
@@ -43,11 +53,20 @@ OUTPUTS = np.dtype(
 )
 
 
+class Block(NamedTuple):
+    """The taps that outputs have, and how many outputs there are of a block."""
+
+    height: int
+    width: int
+    rows: int
+    steps: int
+
+
 @functools.cache
 def kernel(
     path: Path,
     element: int,
-    window: Window,
+    block: Block,
     classes: tuple[int, int],
     *,
     partial: bool,
@@ -57,129 +76,158 @@ def kernel(
 
     Parameters
     ----------
-    window : Window
+    block : Block
         Its height may be 0.
     classes : (int, int)
         Along y and x.
     partial : bool
-        Whether of the last vector there are only some lanes.
+        Whether there are only some lanes of a panel.
     finishes : bool
         Whether there is an epilogue.
     """
-    name, (height, width, rows, vectors), (y, x) = path.name, window, classes
+    name, (height, width, rows, steps), (y, x) = path.name, block, classes
 
     def outputs(arguments):
-        emit(name, element, height, width, rows, vectors, y, x, partial, finishes, arguments)
+        emit(name, element, height, width, rows, steps, y, x, partial, finishes, arguments)
 
     return compiled.address(compiled.TILE, outputs)
 
 
 @intrinsic(prefer_literal=True)
-def emit(typing, path, element, height, width, rows, vectors, y, x, partial, finishes, arguments):
+def emit(typing, path, element, height, width, rows, steps, y, x, partial, finishes, arguments):
     """Generate the kernel; all but the last are constants."""
-    constants = path, element, height, width, rows, vectors, y, x, partial, finishes
+    constants = path, element, height, width, rows, steps, y, x, partial, finishes
     signature = types.void(*constants, arguments)
-    path, element, height, width, rows, vectors, y, x, partial, finishes = (
+    path, element, height, width, rows, steps, y, x, partial, finishes = (
         constant.literal_value for constant in constants
     )
-    window = Window(height, width, rows, vectors)
+    block = Block(height, width, rows, steps)
 
     def generate(context, builder, signature, arguments):
-        _Outputs(PATHS[path], element, window, (y, x), partial, finishes, builder, arguments[-1])
+        _Outputs(PATHS[path], element, block, (y, x), partial, finishes, builder, arguments[-1])
         return context.get_dummy_value()
 
     return signature, generate
 
 
 class _Outputs(WindowEmitter):
-    """The generator: its sums are those of the outputs of one step, a row of vectors each.
+    """The generator: at step ``t`` tap ``q*p + c`` meets the pixel of class ``c`` at ``t + q``."""
 
-    At step ``t`` tap ``q*p + c`` meets the pixel of class ``c`` at step ``t + q``.
-    """
+    #: How far on from what is addressed by an argument the panel and the step are.
+    moved: Mapping[str, ir.Value] = MappingProxyType({})
 
     def __init__(
         self,
         path: Path,
         element: int,
-        window: Window,
+        block: Block,
         classes: tuple[int, int],
         partial: bool,
         finishes: bool,
         builder: ir.IRBuilder,
         arguments: ir.Value,
     ) -> None:
-        rows = window.rows
-        super().__init__(path, element, window, classes, OUTPUTS, partial, rows, builder, arguments)
+        window = Window(block.height, block.width, block.rows, 1)
+        super().__init__(path, element, window, classes, OUTPUTS, partial, 0, builder, arguments)
         self.finishes = finishes
-        self.line = {place: n for n, met in enumerate(self.lines) for place in met[2]}
+        self.x_step = Distance(builder, self.arguments["x_step"])
+        self.c_step = Distance(builder, self.arguments["c_step"])
         first, all_first, all_stop, stop = self.bounds[:4]
-        for start, end, body, before in (
-            (first, all_first, self._some_taps, lambda step: []),
-            (all_first, all_stop, self._all_taps, self._ahead),
-            (all_stop, stop, self._some_taps, lambda step: []),
-        ):
-            self._loop(start, end, [], body, before)
+
+        def some(step):
+            after = builder.add(step, I64(block.steps))
+            inside = builder.icmp_signed(">=", step, all_first)
+            inside = builder.and_(inside, builder.icmp_signed("<=", after, all_stop))
+            with builder.if_else(inside) as (all_taps, some_taps):
+                with all_taps:
+                    self._panels(step, block.steps, self._all_taps)
+                with some_taps:
+                    self._panels(step, 1, self._some_taps)
+            return [builder.select(inside, after, builder.add(step, I64(1)))]
+
+        self._while([first], lambda step: builder.icmp_signed("<", step, stop), some)
+
+    def _panels(self, step: ir.Value, steps: int, sums_at: Callable) -> None:
+        """Store the outputs of some steps, which are ``sums_at(step, steps)`` for each panel.
+
+        Sums are rows of a vector, a row's steps one after the other.
+        """
+        b, arguments = self.builder, self.arguments
+        self.rows = self.rows_of_g * steps
+
+        def panel(number, *_):
+            channels = b.mul(number, I64(self.path.nbytes))
+            self.taps = offset(b, self._pointer("taps"), b.mul(number, arguments["taps_panel"]))
+            self.line_moved = b.add(channels, self._x_at(step, 0))
+            at = b.add(channels, b.mul(step, arguments["c_step"]))
+            self.moved = {"scale": channels, "bias": channels, "c": at, "residual": at}
+            sums = sums_at(step, steps)
+            for place, row in enumerate(self._epilogue(sums) if self.finishes else sums):
+                self._store_row(row, self._at("c", place, 0))
+            return [], []
+
+        self._loop(I64(0), arguments["panels"], [], panel)
 
     def _none(self) -> Rows:
-        return [[self._constant(0)] * self.vectors for _ in range(self.rows)]
+        return [[self._constant(0)] for _ in range(self.rows)]
 
-    def _tap(self, ky: int, kx: int) -> list[ir.Value]:
-        at = self._start("taps", ("tap_row", ky), ("tap", kx))
-        return [
-            self._load(offset(self.builder, at, v * self.path.nbytes)) for v in range(self.vectors)
+    def _some_taps(self, step: ir.Value, _: int) -> Rows:
+        """Return the outputs of a step at which some taps may have nothing to meet.
+
+        Those that have follow each other, so two loops are enough, however many taps there are.
+        """
+        b, arguments = self.builder, self.arguments
+        has = [b.zext(self._has(kx, step), I64) for kx in range(self.width)]
+        count = functools.reduce(b.add, has)
+        first = I64(0)
+        for kx in reversed(range(self.width)):
+            first = b.select(self._has(kx, step), I64(kx), first)
+
+        def line(ky, sums, _):
+            return self._loop(first, b.add(first, count), sums, functools.partial(tap, ky)), []
+
+        def tap(ky, kx, sums, _):
+            place = b.add(b.mul(ky, I64(self.width)), kx)
+            weight = [self._load(offset(b, self.taps, b.mul(place, I64(self.path.nbytes))))]
+            moved = b.add(b.mul(ky, arguments["x_line_class"]), b.mul(kx, arguments["x_class"]))
+            pixels = [self._row(offset(b, self._line(j, 0), moved)) for j in range(self.rows)]
+            return [self._met(x, weight, row) for x, row in zip(pixels, sums, strict=True)], []
+
+        return self._loop(I64(0), I64(self.height), self._none(), line)
+
+    def _all_taps(self, _: ir.Value, steps: int) -> Rows:
+        """Return the outputs of steps at which every tap has something to meet."""
+        sums, classes = self._none(), self.x_classes
+        taps = [
+            [self._load(offset(self.builder, self.taps, place * self.path.nbytes))]
+            for place in range(self.height * self.width)
         ]
+        for place, line_class, met in sorted(self.lines):
+            line = hidden(self.builder, self._line(place, line_class))
+            for q, c in np.ndindex(steps + self.reach - 1, classes):
+                there = [(s, (q - s) * classes + c) for s in range(min(steps, q + 1))]
+                there = [(s, kx) for s, kx in there if kx < self.width]
+                pixel = self._pixel(line, q, c) if there else []
+                for (j, ky), (s, kx) in itertools.product(met, there):
+                    output = j * steps + s
+                    sums[output] = self._met(pixel, taps[ky * self.width + kx], sums[output])
+        return sums
 
-    def _pixels(self, step: ir.Value, kx: int) -> Rows:
-        """Load what a tap along x meets at a step: a pixel of every line."""
-        q, c = divmod(kx, self.x_classes)
-        at = self._x_at(self.builder.add(step, I64(q)), c)
-        return [
-            self._row(offset(self.builder, self._x_line(place, line_class), at))
-            for place, line_class, _ in self.lines
-        ]
+    def _line(self, place: int, c: int) -> ir.Value:
+        """Return a line's pixel of class 0 at this step."""
+        return offset(self.builder, self._x_line(place, c), self.line_moved)
 
-    def _some_taps(self, step: ir.Value, _: Rows, __: Rows) -> tuple[Rows, Rows]:
-        """Store the outputs of a step at which some taps have nothing to meet."""
-        sums = self._none()
-        for ky, kx in np.ndindex(self.height, self.width):
+    def _pixel(self, line: ir.Value, q: int, c: int) -> list[ir.Value]:
+        """Load the pixel of a class some steps on."""
+        at = self.x_step.at(line, q)
+        if c:
+            at = offset(self.builder, at, self.builder.mul(self.arguments["x_class"], I64(c)))
+        return self._row(at)
 
-            def tap(sums, ky=ky, kx=kx):
-                pixels, weight = self._pixels(step, kx), self._tap(ky, kx)
-                return [
-                    self._met(pixels[self.line[j, ky]], weight, row) for j, row in enumerate(sums)
-                ]
-
-            sums = self._when(self._has(kx, step), sums, tap)
-        self._finish(step, sums)
-        return [], []
-
-    def _ahead(self, step: ir.Value) -> Rows:
-        """Return the taps, and the pixels that a step has of those before it."""
-        taps = [self._tap(ky, kx) for ky, kx in np.ndindex(self.height, self.width)]
-        return taps + [
-            row for kx in range(self.width - self.x_classes) for row in self._pixels(step, kx)
-        ]
-
-    def _all_taps(self, step: ir.Value, _: Rows, ahead: Rows) -> tuple[Rows, Rows]:
-        """Store the outputs of a step at which every tap has something to meet."""
-        taps, pixels = ahead[: self.height * self.width], ahead[self.height * self.width :]
-        for kx in range(max(0, self.width - self.x_classes), self.width):
-            pixels = pixels + self._pixels(step, kx)
-        sums = self._none()
-        for ky, kx in np.ndindex(self.height, self.width):
-            for j in range(self.rows):
-                pixel = pixels[kx * len(self.lines) + self.line[j, ky]]
-                sums[j] = self._met(pixel, taps[ky * self.width + kx], sums[j])
-        self._finish(step, sums)
-        kept = self.x_classes * len(self.lines)
-        return [], taps + pixels[kept:]
-
-    def _finish(self, step: ir.Value, sums: Rows) -> None:
-        """Store the outputs of a step, with the epilogue."""
-        self._moved_by = self.builder.mul(step, self.arguments["c_step"])
-        for j, row in enumerate(self._epilogue(sums) if self.finishes else sums):
-            self._store_row(row, self._at("c", j, 0))
+    def _pointer(self, name: str) -> ir.Value:
+        pointer = super()._pointer(name)
+        return offset(self.builder, pointer, self.moved[name]) if name in self.moved else pointer
 
     def _at(self, name: str, i: int, j: int, half: int = 0) -> ir.Value:
-        row = offset(self.builder, self._start(name, ("c_row", i)), self._moved_by)
-        return offset(self.builder, row, j * self.path.nbytes)
+        row, step = divmod(i, self.rows // self.rows_of_g)
+        return self.c_step.at(self._start(name, ("c_row", row)), step)

@@ -1,10 +1,7 @@
-"""The window: how depthwise products slide along rows of pixels, and what they keep in registers.
+"""The window: how depthwise products share pixels between their taps and outputs.
 
-A window is ``height x width`` taps, some rows of outputs, and some vectors of channels. For a
-kernel gradient the sums of its taps stay in registers, and of each row the last few vectors of g;
-for a convolution the taps, and of each line the last few pixels. A step along x loads the next
-pixel of each line once, and that meets every row and tap that it belongs to: for 3 x 3 taps and
-two rows a gradient has 6 loads for 18 products, where a tile has 24.
+A window is ``height x width`` taps, some rows of outputs, and some vectors of channels. A pixel
+is loaded once, and meets every output and tap that it belongs to.
 
 Along an axis of stride ``s`` and dilation ``d``, the taps ``k`` and ``k + p``, ``p = s/gcd(s,
 d)``, read the same pixels, one after the other, for outputs ``e = d/gcd(s, d)`` apart. So taps
@@ -18,14 +15,12 @@ outside is neither read nor multiplied.
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import NamedTuple
 
 import numpy as np
 
 from ...axis import Axis
-from .vector import Element, Path
 
 #: Of what a window is called with, how it reads x, by address; in bytes but where said.
 LINES = [
@@ -60,19 +55,6 @@ class Window(NamedTuple):
     rows: int  # of outputs
     vectors: int
 
-    def registers_of_sums(self, x: Walk) -> int:
-        """Count what stays in registers of taps' sums: those, some outputs, a pixel."""
-        outputs = self.rows * -(-self.width // x.classes)
-        return (self.height * self.width + outputs) * self.vectors + 1
-
-    def registers_of_outputs(self, y: Walk) -> int:
-        """Count what stays in registers of outputs: those, a tap, the pixels they meet.
-
-        Taps that find no room are read again at every step: from the nearest cache, aligned.
-        """
-        pixels = self.width * len(lines_of(self.height, y.classes, self.rows))
-        return (self.rows + pixels + 1) * self.vectors
-
 
 class Walk(NamedTuple):
     """How an axis is walked along: classes of taps, outputs apart, pixels a step."""
@@ -102,57 +84,6 @@ def lines_of(height: int, classes: int, rows: int) -> list[tuple[int, int, list[
     return lines
 
 
-def choose_window(
-    path: Path, element: Element, axes: tuple[Axis, ...], channels: int, *, whole: bool
-) -> Window:
-    """Return the window that needs the fewest cycles of those that the registers hold.
-
-    Parameters
-    ----------
-    axes : tuple of Axis
-        (z, y, x).
-    whole : bool
-        Whether its sums are outputs, and so of all taps; or else they are those of the taps.
-    """
-    _, y, x = axes
-    y_walk, x_walk = Walk.of(y), Walk.of(x)
-    needed = -(-channels // path.lanes(element))
-    steps = min(STRIP, -(-x.output // x_walk.apart))
-
-    def strip(height: int, width: int, rows: int, vectors: int) -> float:
-        """Estimate a strip's cycles: two products each, one for a cache line that is read.
-
-        Loads may cross lines, but neighbouring vectors share the one between them.
-        """
-        products = height * width * rows * vectors
-        classes = min(width, x_walk.classes)
-        lines = len(lines_of(height, y_walk.classes, rows)) * classes
-        each = max(products / 2, 4 * rows) + (lines + rows) * (vectors + 1)
-        return each * steps + 100 + 4 * products / rows  # the call, what is stored
-
-    def cycles(window: Window) -> tuple[bool, float, int]:
-        height, width, rows, vectors = window
-        room = path.registers - window.registers_of_outputs(y_walk)
-        reads_taps = whole and height * width * vectors > room + vectors
-        full, last = divmod(needed, vectors)
-        parts = full * strip(*window) + (strip(height, width, rows, last) if last else 0)
-        taps = -(-y.kernel // height) * -(-x.kernel // width)
-        return reads_taps, taps * parts / rows, height * width * rows * vectors
-
-    taps = (y.kernel, x.kernel)
-    least = taps if whole else (1, 1)
-    most_rows = min(-(-y.output // y_walk.apart), MOST_ROWS)
-    ranges = [range(a, min(b, MOST) + 1) for a, b in zip(least, taps, strict=True)]
-    ranges += [range(1, most_rows + 1), range(1, min(needed, MOST) + 1)]
-
-    def fits(window: Window) -> bool:
-        if whole:
-            return window.registers_of_outputs(y_walk) <= path.registers
-        return window.registers_of_sums(x_walk) <= path.registers
-
-    return min(filter(fits, itertools.starmap(Window, itertools.product(*ranges))), key=cycles)
-
-
 def heights_of(
     axis: Axis, walk: Walk, rows: int, taps: list[tuple[int, int]]
 ) -> set[tuple[int, int]]:
@@ -162,27 +93,24 @@ def heights_of(
     """
     heights = set()
     y = np.arange(axis.output)
-    groups = y // (walk.apart * rows) * walk.apart + y % walk.apart
     for first, stop in taps:
         at = y * axis.stride + first * axis.dilation - axis.low
         begin = np.maximum(0, -(at // axis.dilation))
         end = np.minimum(stop - first, (axis.size - 1 - at) // axis.dilation + 1)
         there = np.maximum(end - begin, 0)
-        whole = np.bincount(groups, there == stop - first) == rows
-        heights |= {(int(height), 0) for height in np.unique(there[~whole[groups]])}
+        whole = whole_groups(axis, walk, rows, there == stop - first)
+        single = there[~whole[_group_of(y, walk, rows)]]
+        heights |= {(int(height), 0) for height in np.unique(single)}
         if whole.any():
             heights.add((stop - first, 1))
     return heights
 
 
-def panels_of(
-    path: Path, element: Element, channels: int, vectors: int, record: np.dtype
-) -> tuple[np.ndarray, tuple[int, bool]]:
-    """Return the table of panels, and what the last one has: vectors, and if of one only a part."""
-    lanes = path.lanes(element)
-    starts = range(0, channels, vectors * lanes)
-    left = channels - starts[-1]
-    last = -(-left // lanes)
-    itemsize = element.dtype.itemsize
-    panels = [(s * itemsize, left - (last - 1) * lanes, s == starts[-1]) for s in starts]
-    return np.array(panels, record), (last, left % lanes > 0)
+def whole_groups(axis: Axis, walk: Walk, rows: int, good: np.ndarray) -> np.ndarray:
+    """Return which groups of rows have as many, all of them good."""
+    return np.bincount(_group_of(np.arange(axis.output), walk, rows), good) == rows
+
+
+def _group_of(y: np.ndarray, walk: Walk, rows: int) -> np.ndarray:
+    """Return the number of the group that a row belongs to."""
+    return y // (walk.apart * rows) * walk.apart + y % walk.apart
