@@ -175,7 +175,7 @@ def test_windows_of_a_depthwise_product(backend, product, kernel, stride, channe
 
 
 @pytest.mark.parametrize("kernel, stride", [(3, 1), (5, 1), ((8, 2), 3)])
-def test_blocks_of_depthwise_outputs(backend, kernel, stride):
+def test_windows_of_depthwise_outputs(backend, kernel, stride):
     """Several rows at a time and one by one, with what is fused."""
     fused = "scale", "bias", "residual"
     for size, parts in itertools.product(((9, 8), (17, 22)), ((), fused)):

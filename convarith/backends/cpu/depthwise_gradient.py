@@ -1,14 +1,10 @@
-"""The plan of a depthwise kernel gradient: which window slides, and over what; see `window`.
-
-The sums of its taps stay in registers, and of each row the last few vectors of g. A step along x
-loads the next pixel of each line: for 3 x 3 taps and two rows it has 6 loads for 18 products, where
-a tile has 24.
-"""
+"""The plan of a depthwise kernel gradient: which window slides, and over what; see `window`."""
 
 from __future__ import annotations
 
 import functools
 import itertools
+import math
 
 import numpy as np
 
@@ -19,7 +15,7 @@ from .blocks import multiply_adds
 from .depthwise_gradient_layout import Layout
 from .phases import ONE
 from .vector import Element, Path
-from .window import MOST, MOST_ROWS, STRIP, Walk, Window, lines_of
+from .window import MOST, Walk, Window, choose_rows_and_steps
 
 
 def applies(geometry: ConvGeometry) -> bool:
@@ -34,17 +30,18 @@ class DepthwiseGradientPlan:
         self.path, self.element, self.channels = path, element, geometry.out_channels
         self.axes = (ONE,) * (3 - geometry.rank) + geometry.axes
         self.y, self.x = (Walk.of(axis) for axis in self.axes[1:])
-        self.window = choose_window(path, element, self.axes, self.channels)
+        panels = -(-self.channels // path.lanes(element))
+        self.window, self.one_row = choose_windows(path, *self.axes[1:], panels)
         self.work = multiply_adds(geometry)  # for one of the batch
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(functools.partial(Layout, self))
 
     def __str__(self) -> str:
         layout = self.layout(1, launch.allowed(self.work))
-        height, width, rows, vectors = self.window
+        height, width, rows, steps = self.window
         return (
-            f"direct, depthwise, kernel gradient: windows of {height} x {width} taps, {rows} rows "
-            f"of g and {vectors} vectors of {self.path.nbytes} bytes ({self.path.name}), "
+            f"direct, depthwise, kernel gradient: windows of {height} x {width} taps, "
+            f"{rows} x {steps} outputs, vectors of {self.path.nbytes} bytes ({self.path.name}), "
             f"{layout.chunks} chunks, {layout.scratch_nbytes // 1024} KiB of scratch in all"
         )
 
@@ -58,44 +55,31 @@ class DepthwiseGradientPlan:
         layout.call.run(layout.threads, x, g, out)
 
 
-def choose_window(path: Path, element: Element, axes: tuple[Axis, ...], channels: int) -> Window:
-    """Return the window that needs the fewest cycles of those whose sums the registers hold.
+def choose_windows(path: Path, y: Axis, x: Axis, panels: int) -> tuple[Window, Window]:
+    """Return the windows that need the fewest cycles: of several rows of g, and of one.
 
-    Parameters
-    ----------
-    axes : tuple of Axis
-        (z, y, x).
+    Of more taps than the registers hold the sums of, some go together.
     """
-    _, y, x = axes
     y_walk, x_walk = Walk.of(y), Walk.of(x)
-    needed = -(-channels // path.lanes(element))
-    steps = min(STRIP, -(-x.output // x_walk.apart))
 
-    def strip(height: int, width: int, rows: int, vectors: int) -> float:
-        """Estimate a strip's cycles: two products each, one for a cache line that is read.
+    def choice(height: int, width: int) -> tuple[float, Window, Window]:
+        taps = height * width
 
-        Loads may cross lines, but neighbouring vectors share the one between them.
-        """
-        products = height * width * rows * vectors
-        classes = min(width, x_walk.classes)
-        lines = len(lines_of(height, y_walk.classes, rows)) * classes
-        each = max(products / 2, 4 * rows) + (lines + rows) * (vectors + 1)
-        return each * steps + 100 + 4 * products / rows  # the call, what is stored
+        def fits(rows: int, steps: int) -> bool:
+            return rows * steps + taps + 1 <= path.registers
 
-    def cycles(window: Window) -> tuple[float, int]:
-        height, width, rows, vectors = window
-        full, last = divmod(needed, vectors)
-        parts = full * strip(*window) + (strip(height, width, rows, last) if last else 0)
-        taps = -(-y.kernel // height) * -(-x.kernel // width)
-        return taps * parts / rows, height * width * rows * vectors
+        def cycles(rows: int, steps: int) -> float:
+            """Estimate a window's: products, or half of a sum's latency, and what is moved."""
+            outputs, window = rows * steps, Window(height, width, rows, steps)
+            moved = window.pixels(y_walk, x_walk) + outputs + 2 * taps
+            waiting = window.waiting(y_walk, x_walk, panels)
+            return max(taps, 4) * outputs / 2 + moved / 3 + waiting
 
-    def registers(window: Window) -> int:
-        """Count what stays there: the sums, some vectors of g, a pixel."""
-        g = window.rows * -(-window.width // x_walk.classes)
-        return (window.height * window.width + g) * window.vectors + 1
+        total, several, one = choose_rows_and_steps(y, x, fits, cycles)
+        total *= -(-y.kernel // height) * -(-x.kernel // width)
+        return total, Window(height, width, *several), Window(height, width, *one)
 
-    most = y.kernel, x.kernel, -(-y.output // y_walk.apart), needed
-    limits = zip(most, (MOST, MOST, MOST_ROWS, MOST), strict=True)
-    windows = itertools.product(*(range(1, min(limit) + 1) for limit in limits))
-    fitting = (w for w in itertools.starmap(Window, windows) if registers(w) <= path.registers)
-    return min(fitting, key=cycles)
+    cuts = ({-(-axis.kernel // n) for n in range(1, axis.kernel + 1)} for axis in (y, x))
+    pieces = itertools.product(*(sorted(n for n in cut if n <= MOST) for cut in cuts))
+    choices = [choice(*piece) for piece in pieces if math.prod(piece) + 2 <= path.registers]
+    return min(choices, key=lambda chosen: (chosen[0], -math.prod(chosen[1][:2])))[1:]

@@ -1,4 +1,4 @@
-"""The kernel of a depthwise kernel gradient: a window whose sums are the taps; see `window`."""
+"""The kernel of a depthwise kernel gradient: a window whose sums are the taps'; see `window`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import compiled
-from .native import I64, offset
+from .distance import Distance, hidden
+from .native import offset
 from .vector import PATHS, Path
 from .window import LINES, Window
-from .window_emitter import Rows, WindowEmitter
+from .window_emitter import WindowEmitter
 
 #: What a window is called with, by address. All are bytes but where said.
 SUMS = np.dtype(
@@ -22,6 +23,7 @@ SUMS = np.dtype(
         *(
             (name, np.int64)
             for name in (
+                "panels",  # how many there are, of one vector each
                 "g",  # the first row's output at step 0
                 "g_row",
                 "g_step",
@@ -45,25 +47,25 @@ def kernel(
     classes : (int, int)
         Along y and x.
     partial : bool
-        Whether of the last vector there are only some lanes.
+        Whether there are only some lanes of a panel.
     """
-    name, (height, width, rows, vectors), (y, x) = path.name, window, classes
+    name, (height, width, rows, steps), (y, x) = path.name, window, classes
 
     def sums(arguments):
-        emit(name, element, height, width, rows, vectors, y, x, partial, arguments)
+        emit(name, element, height, width, rows, steps, y, x, partial, arguments)
 
     return compiled.address(compiled.TILE, sums)
 
 
 @intrinsic(prefer_literal=True)
-def emit(typing, path, element, height, width, rows, vectors, y, x, partial, arguments):
+def emit(typing, path, element, height, width, rows, steps, y, x, partial, arguments):
     """Generate the kernel; all but the last are constants."""
-    constants = path, element, height, width, rows, vectors, y, x, partial
+    constants = path, element, height, width, rows, steps, y, x, partial
     signature = types.void(*constants, arguments)
-    path, element, height, width, rows, vectors, y, x, partial = (
+    path, element, height, width, rows, steps, y, x, partial = (
         constant.literal_value for constant in constants
     )
-    window = Window(height, width, rows, vectors)
+    window = Window(height, width, rows, steps)
 
     def generate(context, builder, signature, arguments):
         _Sums(PATHS[path], element, window, (y, x), partial, builder, arguments[-1])
@@ -73,7 +75,7 @@ def emit(typing, path, element, height, width, rows, vectors, y, x, partial, arg
 
 
 class _Sums(WindowEmitter):
-    """The generator: the sums of all taps stay in registers, and the last vectors of g."""
+    """The generator: the sums of a window are added to, and so are those of a step."""
 
     def __init__(
         self,
@@ -85,59 +87,44 @@ class _Sums(WindowEmitter):
         builder: ir.IRBuilder,
         arguments: ir.Value,
     ) -> None:
-        sums = window.height * window.width
-        super().__init__(path, element, window, classes, SUMS, partial, sums, builder, arguments)
-        self._add(self._slide(self._some_taps, self._earlier, self._all_taps))
+        super().__init__(path, element, window, classes, SUMS, partial, builder, arguments)
+        self.g_step = Distance(builder, self.arguments["g_step"])
+        self.c_tap = Distance(builder, self.arguments["c_tap"])
+        self._all_steps(self._window, self._one_step)
 
-    def _g(self, row: int, step: ir.Value, ago: int) -> list[ir.Value]:
-        """Load a row's vectors some steps ago."""
-        b, arguments = self.builder, self.arguments
-        at = b.mul(b.sub(step, I64(ago)), arguments["g_step"])
-        return self._row(offset(b, self._start("g", ("g_row", row)), at))
-
-    def _some_taps(self, step: ir.Value, sums: Rows) -> Rows:
-        """Return the sums after a step at which some taps have nothing to meet."""
-        for kx in range(self.width):
-            q, c = divmod(kx, self.x_classes)
-
-            def tap(sums, q=q, c=c, kx=kx):
-                g = [self._g(j, step, q) for j in range(self.rows_of_g)]
-                at = self._x_at(step, c)
-                for place, line_class, met in self.lines:
-                    x = self._row(offset(self.builder, self._x_line(place, line_class), at))
-                    for j, ky in met:
-                        sum_ = ky * self.width + kx
-                        sums[sum_] = self._met(x, g[j], sums[sum_])
-                return sums
-
-            sums = self._when(self._has(kx, step), sums, tap)
-        return sums
-
-    def _earlier(self, step: ir.Value) -> Rows:
-        """Return the vectors of g of the steps before one, by steps ago, then by rows."""
-        return [
-            self._g(j, step, ago) for ago in range(1, self.reach) for j in range(self.rows_of_g)
+    def _window(self, step: ir.Value, _: ir.Value) -> None:
+        g = [
+            [self._vector(self.g_step.at(self._g_at(j, step), s)) for s in range(self.steps)]
+            for j in range(self.window_rows)
         ]
+        c = offset(self.builder, self._pointer("c"), self.channels)
+        rows = [hidden(self.builder, self._on(c, "c_row", ky)) for ky in range(self.height)]
+        at = {
+            (ky, kx): self.c_tap.at(rows[ky], kx) for ky, kx in np.ndindex(self.height, self.width)
+        }
+        sums = {tap: self._load(address) for tap, address in at.items()}
+        for pixel, j, ky, s, kx in self._meetings():
+            sums[ky, kx] = self._times_plus(pixel, g[j][s], sums[ky, kx])
+        for tap, address in at.items():
+            self._store_whole(sums[tap], address)
 
-    def _all_taps(self, step: ir.Value, sums: Rows, earlier: Rows) -> tuple[Rows, Rows]:
-        """Return the sums after a step at which every tap has something to meet."""
-        b, summed = self.builder, list(sums)
-        g = [self._g(j, step, 0) for j in range(self.rows_of_g)] + earlier
-        for c in range(min(self.x_classes, self.width)):
-            at = self._x_at(step, c)
-            for place, line_class, met in self.lines:
-                x = self._row(offset(b, self._x_line(place, line_class), at))
-                for j, ky in met:
-                    for q, kx in enumerate(range(c, self.width, self.x_classes)):
-                        sum_ = ky * self.width + kx
-                        summed[sum_] = self._met(x, g[q * self.rows_of_g + j], summed[sum_])
-        return summed, g[: len(earlier)]
+    def _one_step(self, step: ir.Value, _: ir.Value) -> None:
+        b, arguments = self.builder, self.arguments
+        g = [self._vector(self._g_at(j, step)) for j in range(self.window_rows)]
+        c = offset(b, self._pointer("c"), self.channels)
 
-    def _add(self, sums: Rows) -> None:
-        """Add the sums to C."""
-        b = self.builder
-        add = b.fadd if self.element.floating else b.add
-        for place, row in enumerate(sums):
-            ky, kx = divmod(place, self.width)
-            at = self._start("c", ("c_row", ky), ("c_tap", kx))
-            self._store_row([add(*both) for both in zip(self._row(at), row, strict=True)], at)
+        def meet(ky, kx, pixels, _):
+            moved = b.add(b.mul(ky, arguments["c_row"]), b.mul(kx, arguments["c_tap"]))
+            at = offset(b, c, moved)
+            sum_ = self._load(at)
+            for pixel, of_row in zip(pixels, g, strict=True):
+                sum_ = self._times_plus(pixel, of_row, sum_)
+            self._store_whole(sum_, at)
+            return []
+
+        self._some_taps([], meet)
+
+    def _g_at(self, row: int, step: ir.Value) -> ir.Value:
+        moved = self.builder.mul(step, self.arguments["g_step"])
+        moved = self.builder.add(self.channels, moved)
+        return offset(self.builder, self._on(self._pointer("g"), "g_row", row), moved)

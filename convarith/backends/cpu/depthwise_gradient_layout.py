@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...axis import Axis
 from . import launch, pool
 from .blocks import PIECES_A_THREAD, evenly
 from .depthwise_gradient_kernel import kernel as window_kernel
-from .depthwise_gradient_worker import BLOCK, CALL, COLUMNS, PANEL, SCRATCH, TAPS, worker
+from .depthwise_gradient_worker import CALL, COLUMNS, SCRATCH, TAPS, worker
 from .direct_layout import strides_of
 from .tile import DENSE
 from .tile import kernel as tile_kernel
-from .vector import ELEMENTS, Element, Path
-from .window import STRIP, Walk, Window, heights_of
+from .vector import ELEMENTS
+from .window import STRIP, WINDOW_BYTES, groups_of, heights_of, range_of
 
 if TYPE_CHECKING:
     from .depthwise_gradient import DepthwiseGradientPlan
@@ -36,24 +35,26 @@ class Layout:
         sizes, outputs = [a.size for a in axes], [a.output for a in axes]
         pixel, rows = plan.channels * itemsize, plan.window.rows
         taps = math.prod(a.kernel for a in axes)
-        self.panels, self.last = _panels_of(
-            plan.path, plan.element, plan.channels, plan.window.vectors
-        )
-        self.columns, parts = self._columns(plan)
+        lanes = plan.path.lanes(plan.element)
+        panels = -(-plan.channels // lanes)
+        sums_tap = panels * plan.path.nbytes
+        self.columns, parts = self._columns(plan, sums_tap)
         row_groups = -(-outputs[1] // (rows * plan.y.apart)) * plan.y.apart
         strips = batch * outputs[0] * row_groups * parts
-        most = max(1, min(MOST_CHUNKS, MOST_BYTES // (taps * pixel)))
+        most = max(1, min(MOST_CHUNKS, MOST_BYTES // (taps * sums_tap)))
         chunk = max(1, CHUNK * parts // (outputs[2] * rows), -(-strips // most))
         self.chunks = -(-strips // chunk)
-        # Unlike chunks, blocks of channels may depend on threads: no sum does on them.
+        # Unlike chunks, groups of channels may depend on threads: no sum does on them.
         pieces = PIECES_A_THREAD * threads if threads > 1 else 1
-        cuts = evenly(len(self.panels), -(-len(self.panels) * self.chunks // pieces))
-        ends = [*self.panels["offset"].tolist(), pixel]
-        blocks = np.array([(a, b, ends[a], ends[b] - ends[a]) for a, b in cuts], BLOCK)
-        self.threads = min(threads, self.chunks * len(blocks))
-        nbytes = taps * pixel
-        sums = self.chunks * nbytes if self.chunks > 1 else 0
-        self.scratch_nbytes = SCRATCH * self.threads + sums
+        window = plan.window
+        once = window.pixels(plan.y, plan.x) + math.prod(window[:2]) + math.prod(window[2:])
+        groups = groups_of(
+            plan.channels,
+            lanes,
+            min(-(-panels * self.chunks // pieces), WINDOW_BYTES // (once * plan.path.nbytes)),
+        )
+        self.threads = min(threads, self.chunks * len(groups))
+        self.scratch_nbytes = SCRATCH * self.threads + self.chunks * taps * sums_tap
         self.call = launch.Call(
             worker(),
             CALL,
@@ -79,23 +80,22 @@ class Layout:
             parts=parts,
             taps=np.array([(a, b - a) for a, b in evenly(axes[1].kernel, plan.window[0])], TAPS),
             tap_count=-(-axes[1].kernel // plan.window.height),
-            panels=self.panels,
-            panel_count=len(self.panels),
-            blocks=blocks,
-            block_count=len(blocks),
+            groups=groups,
+            group_count=len(groups),
+            panel=plan.path.nbytes,
             kernels=self.kernels,
             kernel_count=len(self.kernels),
             strips=strips,
             chunk=chunk,
             chunks=self.chunks,
             runs=self.threads,
-            units=-(-self.chunks // self.threads) * self.threads * len(blocks),
-            nbytes=nbytes,
+            units=-(-self.chunks // self.threads) * self.threads * len(groups),
+            sums_tap=sums_tap,
             scratch_nbytes=SCRATCH * self.threads,
-            **self._adding(plan, taps),
+            **self._adding(plan),
         )
 
-    def _columns(self, plan: DepthwiseGradientPlan) -> tuple[np.ndarray, int]:
+    def _columns(self, plan: DepthwiseGradientPlan, sums_tap: int) -> tuple[np.ndarray, int]:
         """Return the table of columns, those of one part of a row together, and how many parts.
 
         A part is some of the outputs that are taken one after the other.
@@ -110,13 +110,13 @@ class Layout:
         columns, parts = [], 0
         for origin in range(min(walk.apart, axis.output)):
             outputs = -(-(axis.output - origin) // walk.apart)
-            for steps in evenly(outputs + (plan.window.width - 1) // walk.classes, STRIP):
+            for steps in evenly(outputs, STRIP):
                 parts += 1
                 for first, stop in taps:
-                    ranges.append(_range(axis, walk, origin, range(first, stop), steps))
+                    ranges.append(range_of(axis, walk, origin, range(first, stop), steps))
                     x = origin * axis.stride + first * axis.dilation - axis.low
                     kernels = len(tables[0]) * widths.index(stop - first)
-                    columns.append((0, x * pixel, origin * pixel, first * pixel, kernels))
+                    columns.append((0, x * pixel, origin * pixel, first * sums_tap, kernels))
         self.ranges = np.array([bound for bounds in ranges for bound in bounds], np.int64)
         table = np.array(columns, COLUMNS)
         starts = np.cumsum([0] + [len(bounds) for bounds in ranges[:-1]])
@@ -124,64 +124,35 @@ class Layout:
         return table, parts
 
     def _kernels(self, plan: DepthwiseGradientPlan, width: int) -> list[int]:
-        """Return the addresses ``[height][several rows of g][last panel]``, 0 where not used."""
-        axis, walk, (most, _, rows, vectors) = plan.axes[1], plan.y, plan.window
+        """Return the addresses ``[height][several rows of g][partial]``, 0 where not used."""
+        axis, walk, (most, _, rows, _) = plan.axes[1], plan.y, plan.window
         used = heights_of(axis, walk, rows, evenly(axis.kernel, most))
+        whole, left = divmod(plan.channels, plan.path.lanes(plan.element))
         return [
             window_kernel(
                 plan.path,
                 ELEMENTS.index(plan.element),
-                Window(height, width, rows if several else 1, wide),
+                window._replace(height=height, width=width),
                 (min(walk.classes, height), min(plan.x.classes, width)),
                 partial=partial,
             )
-            if height and (height, several) in used
+            if height and (height, several) in used and there
             else 0
             for height in range(most + 1)
-            for several in (0, 1)
-            for wide, partial in ((vectors, False), self.last)
+            for several, window in enumerate((plan.one_row, plan.window))
+            for partial, there in ((False, whole), (True, left))
         ]
 
-    def _adding(self, plan: DepthwiseGradientPlan, taps: int) -> dict[str, int | np.ndarray]:
+    def _adding(self, plan: DepthwiseGradientPlan) -> dict[str, int | np.ndarray]:
         """Return the fields for adding chunks up: tiles of one row, by an A of one."""
         lanes = plan.path.lanes(plan.element)
-        left = taps * plan.channels % (_ADDED * lanes) or _ADDED * lanes
+        left = plan.channels % (_ADDED * lanes) or _ADDED * lanes
         vectors, some = -(-left // lanes), left % lanes > 0
         element = ELEMENTS.index(plan.element)
         return {
             "one": np.ones(1, plan.element.dtype),
             "adds": tile_kernel(plan.path, element, 1, _ADDED, DENSE),
-            "adds_last": tile_kernel(
-                plan.path, element, 1, vectors, DENSE, partial=some, in_place=some
-            ),
+            "adds_last": tile_kernel(plan.path, element, 1, vectors, DENSE, partial=some),
             "added": _ADDED * plan.path.nbytes,
             "lanes": left - (vectors - 1) * lanes,
         }
-
-
-def _range(axis: Axis, walk: Walk, origin: int, taps: range, steps: tuple[int, int]) -> list[int]:
-    """Return a window's range, of some taps, of the outputs from `origin` on, in some steps."""
-    starts, stops = [], []
-    for q, tap in ((place // walk.classes, tap) for place, tap in enumerate(taps)):
-        low, high = (max(0, -((origin - o) // walk.apart)) for o in axis.outputs_of(tap))
-        starts.append(max(low + q, steps[0]))
-        stops.append(max(starts[-1], min(high + q, steps[1])))
-    some = [bounds for bounds in zip(starts, stops, strict=True) if bounds[0] < bounds[1]]
-    first, last = min((s for s, _ in some), default=0), max((s for _, s in some), default=0)
-    all_start, all_stop = max(starts), min(stops)
-    if all_start >= all_stop:
-        all_start = all_stop = last
-    return [first, all_start, all_stop, last, *starts, *stops]
-
-
-def _panels_of(
-    path: Path, element: Element, channels: int, vectors: int
-) -> tuple[np.ndarray, tuple[int, bool]]:
-    """Return the table of panels, and what the last one has: vectors, and if of one only a part."""
-    lanes = path.lanes(element)
-    starts = range(0, channels, vectors * lanes)
-    left = channels - starts[-1]
-    last = -(-left // lanes)
-    itemsize = element.dtype.itemsize
-    panels = [(s * itemsize, left - (last - 1) * lanes, s == starts[-1]) for s in starts]
-    return np.array(panels, PANEL), (last, left % lanes > 0)

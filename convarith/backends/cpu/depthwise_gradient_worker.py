@@ -1,8 +1,8 @@
 """The worker of a depthwise kernel gradient: windows over strips, and the sum of their chunks.
 
 A *strip* is a few rows of g, or a part of them, and all channels. A *chunk* is some strips that
-follow each other; its sums are kept by themselves, and whoever finishes the last chunk adds them
-up in order. Chunks are the geometry's, so the bits do not depend on threads.
+follow each other; its sums are kept by themselves, as whole vectors, and whoever finishes the last
+chunk adds them up in order. Chunks are the geometry's, so the bits do not depend on threads.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from . import compiled
 from .depthwise_gradient_kernel import SUMS
 from .native import clear, pointer, run_tile, take_next
 from .tile import SEGMENT, TILE
+from .window import GROUP
 
 _int = np.int64
 
@@ -25,10 +26,6 @@ COLUMNS = np.dtype(
 )
 #: Some rows of taps.
 TAPS = np.dtype([("first", _int), ("height", _int)])
-#: As many channels as a window has lanes.
-PANEL = np.dtype([(name, _int) for name in ("offset", "lanes", "last")])
-#: Channels that one unit of work takes, of one chunk; in panels and in bytes.
-BLOCK = np.dtype([(name, _int) for name in ("first", "stop", "offset", "nbytes")])
 #: What a worker is called with. Strides are in bytes, over (n, z, y, x).
 CALL = np.dtype(
     [
@@ -38,13 +35,13 @@ CALL = np.dtype(
         ("g_strides", _int, 4),
         *((name, _int) for name in ("columns", "column_count", "parts")),
         *((name, _int) for name in ("taps", "tap_count")),
-        *((name, _int) for name in ("panels", "panel_count", "blocks", "block_count")),
+        *((name, _int) for name in ("groups", "group_count", "panel")),
         *((name, _int) for name in ("kernels", "kernel_count")),
         *((name, _int) for name in ("rows", "apart", "row_groups")),  # of g
         ("line_step", _int),  # from line to line of one class
         *((name, _int) for name in ("x_step", "x_class", "g_step", "pixel")),
         *((name, _int) for name in ("strips", "chunk", "chunks", "runs", "units")),
-        *((name, _int) for name in ("nbytes", "one", "adds", "adds_last", "added", "lanes")),
+        *((name, _int) for name in ("sums_tap", "one", "adds", "adds_last", "added", "lanes")),
         *((name, _int) for name in ("scratch", "scratch_nbytes")),
     ]
 )
@@ -56,7 +53,7 @@ SCRATCH = -(-(_SUMS + _TILE + SEGMENT.itemsize) // 64) * 64
 @functools.cache
 def worker() -> int:
     """Return the address of the worker, compiled on first use."""
-    return compiled.address(compiled.WORKER, slide)
+    return compiled.address(compiled.WORKER, depthwise_gradient)
 
 
 @njit
@@ -69,15 +66,15 @@ def _inside(call, y, first, height):
 
 
 @njit
-def _add_up(call, partials, scratch):
-    """Add the sums of all chunks to `out`, in order, as a tile: ``1*sums``."""
+def _add_up(call, taps, partials, scratch):
+    """Add the sums of all chunks up, in order, as a tile: ``1*sums``."""
     tile = carray(pointer(scratch), 1, TILE)[0]
     table = scratch + _TILE
     segment = carray(pointer(table), 1, SEGMENT)[0]
     segment.a_offset = 0
     segment.b_offset = 0
     tile.a, tile.a_row, tile.a_step = call.one, 0, 0
-    tile.b_step = call.nbytes
+    tile.b_step = taps * call.sums_tap
     tile.segments, tile.count, tile.length = table, 1, call.chunks
     tile.c_row = 0
     tile.lanes = call.lanes
@@ -86,18 +83,19 @@ def _add_up(call, partials, scratch):
     tile.bias = 0
     tile.residual = 0
     tile.activation = 0
-    for at in range(0, call.nbytes, call.added):
-        tile.b, tile.c = partials + at, call.out + at
-        run_tile(call.adds if at + call.added <= call.nbytes else call.adds_last, scratch)
+    for tap in range(taps):
+        for at in range(0, call.pixel, call.added):
+            tile.b = partials + tap * call.sums_tap + at
+            tile.c = call.out + tap * call.pixel + at
+            run_tile(call.adds if at + call.added <= call.pixel else call.adds_last, scratch)
 
 
-def slide(call_address, thread):
+def depthwise_gradient(call_address, thread):
     """Take pieces of work until there are none left."""
     call = carray(pointer(call_address), 1, CALL)[0]
     columns = carray(pointer(call.columns), call.column_count, COLUMNS)
     taps = carray(pointer(call.taps), call.tap_count, TAPS)
-    panels = carray(pointer(call.panels), call.panel_count, PANEL)
-    blocks = carray(pointer(call.blocks), call.block_count, BLOCK)
+    groups = carray(pointer(call.groups), call.group_count, GROUP)
     kernels = carray(pointer(call.kernels), call.kernel_count, np.int64)
     scratch = call.scratch + thread * SCRATCH
     partials = call.scratch + call.scratch_nbytes  # of all threads
@@ -107,28 +105,30 @@ def slide(call_address, thread):
     window.x_line_class = call.dilation[1] * x_strides[2]
     window.x_step, window.x_class, window.g_step = call.x_step, call.x_class, call.g_step
     window.g_row = call.apart * g_strides[2]
-    window.c_row, window.c_tap = call.kernel[2] * call.pixel, call.pixel
+    window.c_row, window.c_tap = call.kernel[2] * call.sums_tap, call.sums_tap
+    all_taps = call.kernel[0] * call.kernel[1] * call.kernel[2]
     per_strip = call.column_count // call.parts
     while True:
         unit = take_next(call.counter)
         if unit >= call.units:
             return
         # Threads begin far from each other, and each goes on where it has read before.
-        unit, b = divmod(unit, call.block_count)
+        unit, which = divmod(unit, call.group_count)
         unit, part = divmod(unit, call.runs)
-        chunk = part * (call.units // (call.runs * call.block_count)) + unit
+        chunk = part * (call.units // (call.runs * call.group_count)) + unit
         if chunk >= call.chunks:
             continue
-        block = blocks[b]
-        target = partials + chunk * call.nbytes if call.chunks > 1 else call.out
-        for tap in range(call.kernel[0] * call.kernel[1] * call.kernel[2]):
-            clear(target + tap * call.pixel + block.offset, block.nbytes)
+        group = groups[which]
+        channels, panels = group.first * call.panel, group.panels * call.panel
+        sums = partials + chunk * all_taps * call.sums_tap + channels
+        for tap in range(all_taps):
+            clear(sums + tap * call.sums_tap, panels + (group.lanes > 0) * call.panel)
         for strip in range(chunk * call.chunk, min((chunk + 1) * call.chunk, call.strips)):
             rest, part = divmod(strip, call.parts)
-            rest, group = divmod(rest, call.row_groups)
+            rest, rows = divmod(rest, call.row_groups)
             n, z = divmod(rest, call.output[0])
-            group, first = divmod(group, call.apart)
-            first += group * call.apart * call.rows
+            rows, first = divmod(rows, call.apart)
+            first += rows * call.apart * call.rows
             count = min(call.rows, (call.output[1] - 1 - first) // call.apart + 1)
             for t_z in range(call.kernel[0]):
                 x_z = z * call.step[0] + t_z * call.dilation[0] - call.low[0]
@@ -151,15 +151,17 @@ def slide(call_address, thread):
                         for k in range(part * per_strip, (part + 1) * per_strip):
                             here = columns[k]
                             window.range = here.range
-                            x = x_plane + x_y * x_strides[2] + here.x_offset
-                            g = g_plane + y * g_strides[2] + here.g_offset
-                            c = target + row_of_taps * window.c_row + here.c_offset
+                            x = x_plane + x_y * x_strides[2] + here.x_offset + channels
+                            g = g_plane + y * g_strides[2] + here.g_offset + channels
+                            c = sums + row_of_taps * window.c_row + here.c_offset
                             at = here.kernels + 4 * (stop - start) + 2 * several
-                            for p in range(block.first, block.stop):
-                                panel = panels[p]
-                                window.x, window.g = x + panel.offset, g + panel.offset
-                                window.c = c + panel.offset
-                                window.lanes = panel.lanes
-                                run_tile(kernels[at + panel.last], scratch)
-        if call.chunks > 1 and take_next(call.counter + 8) == call.chunks * call.block_count - 1:
-            _add_up(call, partials, scratch)
+                            if group.panels:
+                                window.panels = group.panels
+                                window.x, window.g, window.c = x, g, c
+                                run_tile(kernels[at], scratch)
+                            if group.lanes:
+                                window.panels, window.lanes = 1, group.lanes
+                                window.x, window.g, window.c = x + panels, g + panels, c + panels
+                                run_tile(kernels[at + 1], scratch)
+        if take_next(call.counter + 8) == call.chunks * call.group_count - 1:
+            _add_up(call, all_taps, partials, scratch)

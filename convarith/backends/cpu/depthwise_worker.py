@@ -1,4 +1,4 @@
-"""The worker of a depthwise convolution: blocks of outputs, strip by strip.
+"""The worker of a depthwise convolution: windows over strips; see `window`.
 
 A *strip* is a few rows of outputs, or a part of them, and all channels. A piece of work is some
 strips that follow each other, and a group of panels of channels.
@@ -14,14 +14,12 @@ from numba import carray
 from . import compiled
 from .depthwise_kernel import OUTPUTS
 from .native import pointer, run_tile, take_next
+from .window import GROUP
 
 _int = np.int64
 
 #: A part of a row.
 PART = np.dtype([(name, _int) for name in ("range", "x_offset", "c_offset")])
-#: Panels of one piece of work, of as many channels as a vector has lanes: the first one's number,
-#: how many are whole, and the lanes of one more, or 0.
-GROUP = np.dtype([(name, _int) for name in ("first", "panels", "lanes")])
 #: What a worker is called with. Strides are in bytes, over (n, z, y, x).
 CALL = np.dtype(
     [
@@ -55,14 +53,14 @@ def depthwise(call_address, thread):
     groups = carray(pointer(call.groups), call.group_count, GROUP)
     kernels = carray(pointer(call.kernels), call.kernel_count, np.int64)
     scratch = call.scratch + thread * call.scratch_nbytes
-    block = carray(pointer(scratch), 1, OUTPUTS)[0]
+    window = carray(pointer(scratch), 1, OUTPUTS)[0]
     source, result = call.source_strides, call.result_strides
-    block.x_line = call.line_step * source[2]
-    block.x_line_class = call.dilation[1] * source[2]
-    block.x_step, block.x_class, block.c_step = call.x_step, call.x_class, call.c_step
-    block.c_row = call.apart * result[2]
-    block.taps_panel = call.kernel[1] * call.kernel[2] * call.tap
-    block.activation = call.activation
+    window.x_line = call.line_step * source[2]
+    window.x_line_class = call.dilation[1] * source[2]
+    window.x_step, window.x_class, window.c_step = call.x_step, call.x_class, call.c_step
+    window.c_row = call.apart * result[2]
+    window.taps_panel = call.kernel[1] * call.kernel[2] * call.tap
+    window.activation = call.activation
     while True:
         unit = take_next(call.counter)
         if unit >= call.units:
@@ -91,7 +89,7 @@ def depthwise(call_address, thread):
             several = count == call.rows and top >= 0 and bottom < call.size[1] and height > 0
             x_plane = call.source + n * source[0] + x_z * source[1] + here.x_offset + channels
             c_plane = n * result[0] + z * result[1] + here.c_offset + channels
-            block.range = here.range
+            window.range = here.range
             for j in range(1 if several else count):
                 y = first + j * call.apart
                 top = y * call.step[1] - call.low[1]
@@ -100,21 +98,21 @@ def depthwise(call_address, thread):
                 stop = max(start, stop)
                 x = x_plane + (top + start * call.dilation[1]) * source[2]
                 c = c_plane + y * result[2]
-                taps = call.packed + group.first * block.taps_panel
+                taps = call.packed + group.first * window.taps_panel
                 taps += start * call.kernel[2] * call.tap
                 which = 4 * (stop - start) + 2 * several
                 for some in range(2):
                     moved = some * group.panels * call.tap
-                    block.panels = group.lanes != 0 if some else group.panels
-                    if block.panels:
-                        block.x, block.c = x + moved, call.out + c + moved
-                        block.taps = taps + some * group.panels * block.taps_panel
-                        block.lanes = group.lanes
-                        block.scale = block.bias = block.residual = 0
+                    window.panels = group.lanes != 0 if some else group.panels
+                    if window.panels:
+                        window.x, window.c = x + moved, call.out + c + moved
+                        window.taps = taps + some * group.panels * window.taps_panel
+                        window.lanes = group.lanes
+                        window.scale = window.bias = window.residual = 0
                         if call.scale:
-                            block.scale = call.scale + channels + moved
+                            window.scale = call.scale + channels + moved
                         if call.bias:
-                            block.bias = call.bias + channels + moved
+                            window.bias = call.bias + channels + moved
                         if call.residual:
-                            block.residual = call.residual + c + moved
+                            window.residual = call.residual + c + moved
                         run_tile(kernels[which + some], scratch)
