@@ -1,4 +1,4 @@
-"""The plan of a depthwise kernel gradient: which window slides, and over what; see `window`."""
+"""The plan of a depthwise kernel gradient: which windows, over what; see `window`."""
 
 from __future__ import annotations
 

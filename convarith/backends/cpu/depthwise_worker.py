@@ -101,12 +101,12 @@ def depthwise(call_address, thread):
                 taps = call.packed + group.first * window.taps_panel
                 taps += start * call.kernel[2] * call.tap
                 which = 4 * (stop - start) + 2 * several
-                for some in range(2):
-                    moved = some * group.panels * call.tap
-                    window.panels = group.lanes != 0 if some else group.panels
+                for partial in range(2):
+                    moved = partial * group.panels * call.tap
+                    window.panels = group.lanes > 0 if partial else group.panels
                     if window.panels:
                         window.x, window.c = x + moved, call.out + c + moved
-                        window.taps = taps + some * group.panels * window.taps_panel
+                        window.taps = taps + partial * group.panels * window.taps_panel
                         window.lanes = group.lanes
                         window.scale = window.bias = window.residual = 0
                         if call.scale:
@@ -115,4 +115,4 @@ def depthwise(call_address, thread):
                             window.bias = call.bias + channels + moved
                         if call.residual:
                             window.residual = call.residual + c + moved
-                        run_tile(kernels[which + some], scratch)
+                        run_tile(kernels[which + partial], scratch)

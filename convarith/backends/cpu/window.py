@@ -108,15 +108,20 @@ class Walk(NamedTuple):
 
 
 @functools.cache
-def lines_of(height: int, classes: int, rows: int) -> list[tuple[int, int, list[tuple[int, int]]]]:
-    """Return (place, class, [(row, tap), ...]) of every line that `rows` rows of g meet."""
+def lines_of(
+    height: int, classes: int, rows: int
+) -> tuple[tuple[int, int, list[tuple[int, int]]], ...]:
+    """Return (place, class, [(row, tap), ...]) of every line that `rows` rows of outputs meet.
+
+    They are in the order in which an output meets its taps.
+    """
     lines = []
     for c in range(min(classes, height)):
         taps = range(c, height, classes)
         for place in range(rows - 1 + len(taps)):
             met = [(j, taps[place - j]) for j in range(rows) if 0 <= place - j < len(taps)]
             lines.append((place, c, met))
-    return lines
+    return tuple(sorted(lines))
 
 
 def heights_of(

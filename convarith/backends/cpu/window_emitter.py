@@ -49,7 +49,7 @@ class WindowEmitter(Emitter):
         self.height, self.width, self.window_rows, self.steps = window
         self.partial = partial
         self.x_classes = classes[1]
-        self.lines = sorted(lines_of(self.height, classes[0], self.window_rows))
+        self.lines = lines_of(self.height, classes[0], self.window_rows)
         self._mask(self.arguments["lanes"], self.lanes)
         self.x_step = Distance(builder, self.arguments["x_step"])
         table = self._pointer("range")
