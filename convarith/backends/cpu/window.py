@@ -57,7 +57,7 @@ MOST, MOST_ROWS = 8, 6
 #: Of the first-level cache, what the vectors of a window may take, those of all panels.
 WINDOW_BYTES = 24 * 1024
 #: So many lines of memory the machine reads ahead of at no cost.
-STREAMS = 10
+STREAMS = 16
 #: What a window takes whose panels are none.
 STEP_CYCLES = 20
 #: Steps of a strip at most.
