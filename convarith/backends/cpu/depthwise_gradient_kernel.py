@@ -93,6 +93,7 @@ class _Sums(WindowEmitter):
         self._all_steps(self._window, self._one_step)
 
     def _window(self, step: ir.Value, _: ir.Value) -> None:
+        """Add some steps to all sums: load those, and store them."""
         g = [
             [self._vector(self.g_step.at(self._g_at(j, step), s)) for s in range(self.steps)]
             for j in range(self.window_rows)
@@ -109,6 +110,7 @@ class _Sums(WindowEmitter):
             self._store_whole(sums[tap], address)
 
     def _one_step(self, step: ir.Value, _: ir.Value) -> None:
+        """Add a step to the sums of the taps that have something to meet."""
         b, arguments = self.builder, self.arguments
         g = [self._vector(self._g_at(j, step)) for j in range(self.window_rows)]
         c = offset(b, self._pointer("c"), self.channels)

@@ -115,6 +115,7 @@ class _Outputs(WindowEmitter):
         self._all_steps(self._window, self._one_step)
 
     def _window(self, step: ir.Value, panel: ir.Value) -> None:
+        """Store the outputs of some steps at which every tap has something to meet."""
         self.rows = self.window_rows * self.steps
         sums, at = self._zeros(), self._taps_at(panel)
         taps = [
@@ -128,6 +129,7 @@ class _Outputs(WindowEmitter):
         self._finish(step, sums)
 
     def _one_step(self, step: ir.Value, panel: ir.Value) -> None:
+        """Store the outputs of a step at which some taps may have nothing to meet."""
         self.rows = self.window_rows
         b, at = self.builder, self._taps_at(panel)
 
