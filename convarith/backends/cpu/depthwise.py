@@ -43,7 +43,7 @@ LEAST_INSIDE = 0.1
 
 
 def applies(path: Path, geometry: ConvGeometry, product: Product) -> bool:
-    """Whether channels do not meet, and few enough taps that most outputs have them all."""
+    """Whether channels do not meet, and enough outputs have all their taps inside."""
     if product != "forward" or geometry.groups == 1 or geometry.rank > 2:
         return False
     if not geometry.groups == geometry.in_channels == geometry.out_channels:

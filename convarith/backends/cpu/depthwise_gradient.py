@@ -30,8 +30,9 @@ class DepthwiseGradientPlan:
         self.path, self.element, self.channels = path, element, geometry.out_channels
         self.axes = (ONE,) * (3 - geometry.rank) + geometry.axes
         self.y, self.x = (Walk.of(axis) for axis in self.axes[1:])
-        panels = -(-self.channels // path.lanes(element))
-        self.window, self.one_row = choose_windows(path, *self.axes[1:], panels)
+        #: How many vectors the channels are, the last of which may be of a few.
+        self.panels = -(-self.channels // path.lanes(element))
+        self.window, self.one_row = choose_windows(path, *self.axes[1:], self.panels)
         self.work = multiply_adds(geometry)  # for one of the batch
         #: The tables for a batch and a number of threads, made once each.
         self.layout = functools.lru_cache(maxsize=64)(functools.partial(Layout, self))

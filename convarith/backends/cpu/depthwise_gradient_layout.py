@@ -36,8 +36,7 @@ class Layout:
         pixel, rows = plan.channels * itemsize, plan.window.rows
         taps = math.prod(a.kernel for a in axes)
         lanes = plan.path.lanes(plan.element)
-        panels = -(-plan.channels // lanes)
-        sums_tap = panels * plan.path.nbytes
+        sums_tap = plan.panels * plan.path.nbytes
         self.columns, parts = self._columns(plan, sums_tap)
         row_groups = -(-outputs[1] // (rows * plan.y.apart)) * plan.y.apart
         strips = batch * outputs[0] * row_groups * parts
@@ -51,7 +50,7 @@ class Layout:
         groups = groups_of(
             plan.channels,
             lanes,
-            min(-(-panels * self.chunks // pieces), WINDOW_BYTES // (once * plan.path.nbytes)),
+            min(-(-plan.panels * self.chunks // pieces), WINDOW_BYTES // (once * plan.path.nbytes)),
         )
         self.threads = min(threads, self.chunks * len(groups))
         self.scratch_nbytes = SCRATCH * self.threads + self.chunks * taps * sums_tap

@@ -143,7 +143,7 @@ class WindowEmitter(Emitter):
 
         return self._loop(I64(0), I64(self.height), sums, line)
 
-    def _meetings(self) -> Iterator[tuple[list[ir.Value], int, int, int, int]]:
+    def _meetings(self) -> Iterator[tuple[ir.Value, int, int, int, int]]:
         """Yield (pixel, row, tap along y, step, tap along x) of all that meet in a window.
 
         Each pixel is loaded once. An output meets its taps, and a tap its outputs, in order.
