@@ -144,6 +144,37 @@ WINDOWS = {
 }
 
 
+#: By product: a tile then takes all panels of a kernel before the next one does; see
+#: blocks.FAR_APART.
+APART = {
+    "many channels": ("forward", ConvGeometry((3, 7), 1, in_channels=5, out_channels=531)),
+    "groups": (
+        "forward",
+        ConvGeometry((4, 9), 3, padding=1, groups=3, in_channels=6, out_channels=525),
+    ),
+    "a large kernel": ("forward", ConvGeometry((1, 13), 1, in_channels=1050, out_channels=1050)),
+    "phases": (
+        "transpose",
+        ConvGeometry((64, 230), 64, strides=32, padding=16, in_channels=17, out_channels=3),
+    ),
+    "results outside": (
+        "transpose",
+        ConvGeometry((9, 39), 7, strides=(3, 8), padding="SAME", in_channels=70, out_channels=5),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_results_far_apart(backend, name):
+    product, geometry = APART[name]
+    for parts in ((), ("scale", "bias", "residual")):
+        trial = functools.partial(Trial, product, geometry, parts=parts, backend=backend)
+        for dtype in ("float32", "float64", "int32"):
+            if parts and dtype == "int32":
+                continue
+            trial(dtype=dtype, batch=2, out="C", algorithm="direct").check()
+
+
 @every_product
 @pytest.mark.parametrize("name", WINDOWS)
 def test_windows(backend, product, name):

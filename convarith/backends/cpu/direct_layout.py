@@ -85,7 +85,7 @@ class Layout:
         most_chunk = max(1, SLOTS // (slot + most_segments * 16))
         if plan.channelwise:
             most_chunk = min(most_chunk, COLUMN)
-        chunk, group = choose_pieces(
+        chunk, group, one_by_one = choose_pieces(
             tiles,
             most_panels,
             len(jobs),
@@ -94,6 +94,7 @@ class Layout:
             plan.steps * lanes * itemsize,
             threads,
             most_chunk,
+            0 if plan.channelwise else result_step[2] * result_strides[3],
         )
         if blocks:
             chunk, group = min(blocks.chunk, most_chunk, tiles), min(blocks.group, most_panels)
@@ -130,6 +131,7 @@ class Layout:
             channelwise=plan.channelwise,
             halves=halves,
             half_nbytes=plan.path.nbytes // 2,
+            abreast=1 if one_by_one else chunk,
             chunk=chunk,
             chunks=chunks,
             group=group,

@@ -62,6 +62,7 @@ CALL = np.dtype(
         ("skips", _int),  # whether tiles leave out what lies outside along x
         ("together", _int),  # whether they meet all taps along x at a time; see tile.kernel
         *((name, _int) for name in ("halves", "half_nbytes")),  # rows of results a tile has
+        ("abreast", _int),  # tiles that take a panel after each other; then these take the next
         *((name, _int) for name in ("chunk", "chunks", "group", "units")),
         *((name, _int) for name in ("scratch", "scratch_nbytes", "most_segments", "slot_nbytes")),
     ]
@@ -190,25 +191,26 @@ def direct(call_address, thread):
                 z = 0
                 n += 1
             enter(call, job, n, z, y, row)
-        for p in range(first, min(first + call.group, job.panel_stop)):
-            panel = panels[p]
-            b = call.packed + job.packed + panel.b_offset
-            tile.lanes = panel.lanes
-            tile.scale = call.scale + panel.c_offset if call.scale else 0
-            tile.bias = call.bias + panel.c_offset if call.bias else 0
-            for i in range(found):
-                place = places[i]
-                tile.a = place.a + panel.a_offset
-                tile.b = b + place.b
-                tile.segments = place.segments
-                tile.count = place.count
-                tile.length = place.length
-                if place.cut:
-                    _run_cut(call, panel, place, tile, tile_address, staged)
-                else:
-                    at = place.c + panel.c_offset
-                    tile.c = call.out + at
-                    tile.c_row = c_row
-                    tile.c_half = call.result_strides[2]
-                    tile.residual = call.residual + at if call.residual else 0
-                    run_tile(panel.kernel, tile_address)
+        for low in range(0, found, call.abreast):
+            for p in range(first, min(first + call.group, job.panel_stop)):
+                panel = panels[p]
+                b = call.packed + job.packed + panel.b_offset
+                tile.lanes = panel.lanes
+                tile.scale = call.scale + panel.c_offset if call.scale else 0
+                tile.bias = call.bias + panel.c_offset if call.bias else 0
+                for i in range(low, min(low + call.abreast, found)):
+                    place = places[i]
+                    tile.a = place.a + panel.a_offset
+                    tile.b = b + place.b
+                    tile.segments = place.segments
+                    tile.count = place.count
+                    tile.length = place.length
+                    if place.cut:
+                        _run_cut(call, panel, place, tile, tile_address, staged)
+                    else:
+                        at = place.c + panel.c_offset
+                        tile.c = call.out + at
+                        tile.c_row = c_row
+                        tile.c_half = call.result_strides[2]
+                        tile.residual = call.residual + at if call.residual else 0
+                        run_tile(panel.kernel, tile_address)
