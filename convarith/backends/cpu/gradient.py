@@ -68,9 +68,11 @@ class GradientPlan:
         self.adjacent = ALONG_ROWS if self.a_row == element.dtype.itemsize else NEITHER
         #: Whether strips of g are copied before they are read.
         self.packs = self.columns * element.dtype.itemsize >= WIDE
-        #: The channels of the input that are copied together, 0 where it is read in place.
+        #: The channels of the input that are copied together, 0 where it is read in place: of few,
+        #: or from pixels so near to each other that a chunk of them finds room in the cache.
         self.strip = 0
-        if not self.joins and self.depth * element.dtype.itemsize >= WIDE:
+        wide = not self.joins and self.depth * element.dtype.itemsize >= WIDE
+        if wide and x.stride * pixel > WIDE:
             self.strip = STRIP_BYTES // element.dtype.itemsize
         cycles, self.rows, self.vectors = self._fewest_cycles()
         #: Whether rows are channels of g, and lanes those of all taps of the last axis.
