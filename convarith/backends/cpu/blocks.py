@@ -15,11 +15,11 @@ from .vector import Element, Path
 CHUNK_BYTES = 256 * 1024
 #: A thread should find at least as many pieces, so that none waits long for the last.
 PIECES_A_THREAD = 4
-#: Tiles whose rows are so many bytes apart take all panels one by one, if the kernel has not more
-#: than what one core may read of the last cache. Panel by panel a piece writes hundreds of runs
-#: that grow by turns, and no machine has so many ready: beside a busy neighbour, 20 tiles of 5
-#: rows, 2.7 KB apart, took 1.7 times as long.
+#: Of results so many bytes apart, a tile writes all panels before the next one begins: panel by
+#: panel a piece writes hundreds of runs that grow by turns, and no machine has so many ready.
+#: Beside a busy neighbour 20 tiles of 5 rows, 2.7 KB apart, took 1.7 times as long.
 FAR_APART = 2048
+#: The largest kernel that is read again for each tile then, from the last cache.
 READ_AGAIN_BYTES = 2**22
 #: From more rows on a tile's loads slow down.
 MANY_ROWS = 10
@@ -123,16 +123,14 @@ def choose_pieces(
     panel_nbytes: int,
     threads: int,
     most_chunk: int,
-    apart: int = 0,
+    apart: int,
 ) -> tuple[int, int, bool]:
     """Return the tiles and panels of a piece, and whether its tiles go one by one.
 
-    The larger operand is read once.
-
-    The smaller one is read as often as there are pieces of the larger. But a kernel that the
-    second-level cache holds beside some tiles is read there for them, all panels in turn: what
-    these write lies side by side. `source_nbytes` and `result_nbytes` are a tile's, `apart` the
-    bytes between its rows in the result.
+    The larger operand is read once, the smaller one as often as there are pieces of the larger.
+    But a kernel that the second-level cache holds beside some tiles is read there for them, all
+    panels in turn: what these write lies side by side. `source_nbytes` and `result_nbytes` are a
+    tile's, `apart` the bytes between its rows in the result.
     """
     wanted = PIECES_A_THREAD * threads if threads > 1 else 1
     kernel, source = panels * panel_nbytes, tiles * source_nbytes
