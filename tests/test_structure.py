@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import convarith
 from convarith import ConvGeometry, bilinear_kernel
-from convarith.backends.cpu import separable_blend
-from convarith.backends.cpu.finish import Finish
+from convarith.backends.cpu import pool, separable_blend
+from convarith.backends.cpu.finish import NOTHING, Finish
 from convarith.backends.cpu.separable import SeparablePlan, applies
 from convarith.backends.cpu.separable_blend import ROWS
 from convarith.backends.cpu.separable_taps import MOST_TAPS
@@ -215,6 +215,31 @@ def test_against_the_oracle(path, product, dtype, geometry, batch, alike, parts,
     assume(0 not in geometry.output_size)
     problem = Problem(product, geometry, dtype, batch=batch, alike=alike, seed=seed)
     problem.check(path, sorted(parts), activation)
+
+
+@pytest.mark.parametrize("path", available())
+@pytest.mark.parametrize("product", ["forward", "transpose"])
+@pytest.mark.parametrize("c, width, k, s", [(3, 40, 4, 2), (21, 48, 5, 1), (1, 512, 3, 2)])
+@floats
+def test_results_past_the_caches(monkeypatch, path, product, dtype, c, width, k, s):
+    """The same bits, and nothing beside them, in rows that begin with whole vectors or do not."""
+    band = PATHS[path].nbytes // np.dtype(dtype).itemsize
+    for size in (width, width + 1):
+        geometry = ConvGeometry(
+            (9, size), k, strides=s, padding="SAME", groups=c, in_channels=c, out_channels=c
+        )
+        problem = Problem(product, geometry, dtype, batch=2)
+        expected = problem.check(path)
+        plan = SeparablePlan(PATHS[path], element_of(np.dtype(dtype)), geometry, product)
+        monkeypatch.setattr("convarith.backends.cpu.separable.PAST_BYTES", 0)
+        for shift in (0, 1):
+            around = pool.aligned(expected.size + 2 * band + shift, np.dtype(dtype))
+            around[...] = 77
+            out = around[band + shift : -band].reshape(expected.shape)
+            plan.run(problem.source, plan.pack(problem.factors), out, NOTHING)
+            np.testing.assert_array_equal(out, expected)
+            assert (around[: band + shift] == 77).all() and (around[-band:] == 77).all()
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("path", available())

@@ -103,6 +103,17 @@ def take_next(typing, counter):
 
 
 @intrinsic
+def finish_stores(typing):
+    """Wait until other threads see what was stored, past the caches as well."""
+
+    def generate(context, builder, signature, arguments):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
 def run_tile(typing, kernel, tile):
     """Call the tile kernel at an address with the address of its arguments."""
     signature = types.void(types.int64, types.int64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,21 @@ MOST_RING = 2**20
 MOST_STRIDE = 2**10
 #: Rows of a block for each of the ring, which a block has to fill before it has a result.
 ROWS_A_FILLED = 8
+
+
+def _last_cache() -> int:
+    """Return the bytes of the last cache, or what many machines have where it is not known."""
+    try:
+        size = pathlib.Path("/sys/devices/system/cpu/cpu0/cache/index3/size").read_text()
+        return int(size.strip().removesuffix("K")) * 1024
+    except (OSError, ValueError):
+        return 2**25
+
+
+#: Results of so many bytes are stored past the caches, where rows begin with whole vectors: none
+#: of these is read first only to be written over. What the last cache held beside other things
+#: would be stored faster there.
+PAST_BYTES = _last_cache() // 2
 
 MOST_WOVEN = 4  # phases
 _NONE = np.zeros(0, np.int64)  # kernels
@@ -264,6 +280,7 @@ class Layout:
         most_taps = max(1, y.most_taps, len(x.taps) if plan.weaves else x.most_taps)
         each = scratch_nbytes(most_taps, ring, ring_step, streams * stream_step, staged)
         self.scratch_nbytes = each * self.threads
+        large = batch * y.result_size * x.result_size * pixel >= PAST_BYTES
         self.call = launch.Call(
             worker(),
             CALL,
@@ -282,6 +299,7 @@ class Layout:
             chunk=next((n for n in (4, 16) if pixel <= n), 64),
             order=order(path, pixel // 4, x.step) if plan.weaves else 0,
             spreading=plan.spreads,
+            past=path.nbytes if large else 0,
             rows=min(MOST_ROWS, y.alike),
             weave_step=path.nbytes // pixel * pixel,
             ring=ring,

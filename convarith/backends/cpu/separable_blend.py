@@ -40,6 +40,7 @@ BLEND = np.dtype(
                 "out",
                 "c_row",  # bytes from row to row of the results
                 "nbytes",  # of a row
+                "past",  # whether whole steps without an epilogue are stored past the caches
                 "scale",  # as long as the weights of a tap; or 0
                 "bias",
                 "residual",  # laid out as the results; or 0
@@ -108,8 +109,8 @@ def emit(typing, path, element, channelwise, taps, rows, arguments):
 class _Blend(TapsEmitter):
     """The generator of one blend: loops along the rows, one after the other.
 
-    The first is for whole steps without an epilogue, whose branches would take as long as the
-    sums do; the others, of ever smaller steps, are for what is left.
+    The first two are for whole steps without an epilogue, whose branches would take as long as
+    the sums do, past the caches or not; the others, of ever smaller steps, are for what is left.
     """
 
     def __init__(
@@ -134,6 +135,8 @@ class _Blend(TapsEmitter):
         plain = builder.icmp_signed("==", functools.reduce(builder.or_, parts), I64(0))
         state = [I64(0), I64(0)]
         room = _room(path, self.channelwise, taps, rows)
+        past = builder.icmp_signed("!=", self.arguments["past"], I64(0))
+        state = self._loop(state, room, plain=builder.and_(plain, past), past=True)
         state = self._loop(state, room, plain=plain)
         if rows == 1:
             state = self._loop(state, UNROLLED)
@@ -146,6 +149,7 @@ class _Blend(TapsEmitter):
         vectors: int,
         *,
         plain: ir.Value | None = None,
+        past: bool = False,
         masked: bool = False,
     ) -> list[ir.Value]:
         """Blend while `vectors` whole ones are left, or if masked any part of one.
@@ -154,7 +158,7 @@ class _Blend(TapsEmitter):
         from the start, and from the first channel, in bytes.
         """
         b, wide, held = self.builder, self.path.nbytes, self.arguments
-        self.vectors, self.masked = vectors, masked
+        self.vectors, self.masked, self.past = vectors, masked, past
         needed = I64(1 if masked else vectors * wide)
 
         def going(position, channel):
@@ -226,4 +230,7 @@ class _Blend(TapsEmitter):
             self._store_first(stores)
             return
         for value, at in stores:
-            b.store(value, b.bitcast(at, self.vector.as_pointer())).align = self.itemsize
+            stored = b.store(value, b.bitcast(at, self.vector.as_pointer()))
+            stored.align = self.path.nbytes if self.past else self.itemsize
+            if self.past:
+                stored.set_metadata("nontemporal", b.module.add_metadata([ir.IntType(32)(1)]))

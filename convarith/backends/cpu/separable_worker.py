@@ -29,7 +29,7 @@ from numba.extending import intrinsic
 
 from . import compiled
 from .direct_places import inside
-from .native import clear, copy, pointer, run_tile, take_next
+from .native import clear, copy, finish_stores, pointer, run_tile, take_next
 from .separable_blend import BLEND, BLEND_NBYTES, ROWS
 from .separable_spread import SPREAD, SPREAD_NBYTES
 from .separable_taps import MOST_TAPS
@@ -77,6 +77,7 @@ CALL = np.dtype(
         *((name, _int) for name in ("pixel", "move", "moves")),  # see BLEND
         *((name, _int) for name in ("block", "blocks", "strip", "strips", "units")),  # results
         *((name, _int) for name in ("streams", "chunk", "spreading")),
+        ("past", _int),  # bytes of a vector, where results go past the caches; or 0
         ("rows", _int),  # of results that are blended at once, at most
         *((name, _int) for name in ("order", "weave_step")),
         *((name, _int) for name in ("ring", "ring_step", "stream_step", "most_taps")),
@@ -244,7 +245,7 @@ def separable(call_address, thread):
     weaving.weights, weaving.order, weaving.step = call.x_weights, call.order, call.weave_step
     spread.source_step = call.x_source_step * call.pixel
     spread.out_step = call.x_step * call.pixel
-    along.scale = along.bias = along.residual = along.activation = along.c_row = 0
+    along.past = along.scale = along.bias = along.residual = along.activation = along.c_row = 0
     across.weights_step = call.y_weights_step
     across.scale, across.bias = call.scale, call.bias
     across.residual = 0
@@ -253,6 +254,8 @@ def separable(call_address, thread):
     while True:
         unit = take_next(call.counter)
         if unit >= call.units:
+            if call.past:
+                finish_stores()
             return
         unit, strip = divmod(unit, call.strips)
         n, block = divmod(unit, call.blocks)
@@ -300,6 +303,9 @@ def separable(call_address, thread):
                 level -= 1
             place = ((n * call.y_result_size + y) * call.x_result_size + start) * call.pixel
             across.out = call.out + place
+            across.past = 0
+            if call.past and (across.out | across.c_row) % call.past == 0:
+                across.past = 1
             if call.residual:
                 across.residual = call.residual + place
             run_tile(kernels[level, kind], across_address)
