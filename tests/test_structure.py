@@ -231,7 +231,7 @@ def test_results_past_the_caches(monkeypatch, path, product, dtype, c, width, k,
         problem = Problem(product, geometry, dtype, batch=2)
         expected = problem.check(path)
         plan = SeparablePlan(PATHS[path], element_of(np.dtype(dtype)), geometry, product)
-        monkeypatch.setattr("convarith.backends.cpu.separable.PAST_BYTES", 0)
+        monkeypatch.setattr("convarith.backends.cpu.separable.past_bytes", lambda: 0)
         for shift in (0, 1):
             around = pool.aligned(expected.size + 2 * band + shift, np.dtype(dtype))
             around[...] = 77

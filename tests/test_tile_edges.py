@@ -144,8 +144,8 @@ WINDOWS = {
 }
 
 
-#: By product: a tile then takes all panels of a kernel before the next one does; see
-#: blocks.FAR_APART.
+#: With the product: a tile takes all panels of a kernel before the next tile does, but of one that
+#: is too large; see blocks.FAR_APART.
 APART = {
     "many channels": ("forward", ConvGeometry((3, 7), 1, in_channels=5, out_channels=531)),
     "groups": (
@@ -170,8 +170,6 @@ def test_results_far_apart(backend, name):
     for parts in ((), ("scale", "bias", "residual")):
         trial = functools.partial(Trial, product, geometry, parts=parts, backend=backend)
         for dtype in ("float32", "float64", "int32"):
-            if parts and dtype == "int32":
-                continue
             trial(dtype=dtype, batch=2, out="C", algorithm="direct").check()
 
 

@@ -36,21 +36,8 @@ MOST_RING = 2**20
 MOST_STRIDE = 2**10
 #: Rows of a block for each of the ring, which a block has to fill before it has a result.
 ROWS_A_FILLED = 8
-
-
-def _last_cache() -> int:
-    """Return the bytes of the last cache, or what many machines have where it is not known."""
-    try:
-        size = pathlib.Path("/sys/devices/system/cpu/cpu0/cache/index3/size").read_text()
-        return int(size.strip().removesuffix("K")) * 1024
-    except (OSError, ValueError):
-        return 2**25
-
-
-#: Results of so many bytes are stored past the caches, where rows begin with whole vectors: none
-#: of these is read first only to be written over. What the last cache held beside other things
-#: would be stored faster there.
-PAST_BYTES = _last_cache() // 2
+#: Bytes of the last cache where it is not known.
+LAST_CACHE = 2**25
 
 MOST_WOVEN = 4  # phases
 _NONE = np.zeros(0, np.int64)  # kernels
@@ -250,6 +237,21 @@ class Resampling:
         return {f"{name}_{field}": getattr(self, field) for field in (*own, "residues")}
 
 
+@functools.cache
+def past_bytes() -> int:
+    """Return from how many bytes on results are stored past the caches: half of the last one.
+
+    What it holds beside other things is stored faster there; of more, each line would be read
+    only to be written over.
+    """
+    try:
+        size = pathlib.Path("/sys/devices/system/cpu/cpu0/cache/index3/size").read_text()
+        found = int(size.strip().removesuffix("K")) * 1024
+    except (OSError, ValueError):
+        found = 0
+    return (found or LAST_CACHE) // 2
+
+
 class Layout:
     """What a worker is called with for one size of batch, and how its work is cut."""
 
@@ -280,7 +282,7 @@ class Layout:
         most_taps = max(1, y.most_taps, len(x.taps) if plan.weaves else x.most_taps)
         each = scratch_nbytes(most_taps, ring, ring_step, streams * stream_step, staged)
         self.scratch_nbytes = each * self.threads
-        large = batch * y.result_size * x.result_size * pixel >= PAST_BYTES
+        large = batch * y.result_size * x.result_size * pixel >= past_bytes()
         self.call = launch.Call(
             worker(),
             CALL,
