@@ -1,9 +1,8 @@
 """Tuned blocks: timed on request, kept on disk, and free to be lost.
 
-They change how fast a product is, never a bit of it. The file is ``tuning.json`` in the folder
-that the environment variable CONVARITH_CACHE names, or else in ``convarith`` in the user's cache.
-One that is not there, not readable, damaged, or another machine's is as good as empty, and where
-it cannot be written, what was tuned is kept for this process.
+They change how fast a product is, never a bit of it. The file is ``tuning.json`` in the folder of
+`kept`. One that is not there, not readable, damaged, or another machine's is as good as empty, and
+where it cannot be written, what was tuned is kept for this process.
 """
 
 from __future__ import annotations
@@ -11,16 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from llvmlite import binding
 
+from .. import kept
 from .blocks import Blocks
 
 #: Of the file's layout and of what its numbers mean.
@@ -72,36 +69,25 @@ def fastest(candidates: Mapping[Blocks, Callable[[], None]], seconds: float) -> 
     return next(iter(times))
 
 
-def folder() -> Path:
-    """Return where the file is."""
-    told = os.environ.get("CONVARITH_CACHE")
-    if told:
-        return Path(told)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "convarith"
-
-
 def _machine() -> str:
     return f"{binding.get_host_cpu_name()}, {os.cpu_count()} cores"
 
 
 def _read() -> dict[str, Blocks]:
     """Return what the file holds for this machine; nothing where it is not as we write it."""
+    folder = kept.folder()
+    if folder is None:
+        return {}
     try:
-        file = folder() / "tuning.json"
+        file = folder / "tuning.json"
         if file.stat().st_size > MOST_BYTES:
             return {}
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["version"] != VERSION or content["machine"] != _machine():
             return {}
         return {key: _blocks(value) for key, value in content["blocks"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError):
-        return {}  # RuntimeError: there is no home
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def _blocks(value: Any) -> Blocks:
@@ -112,14 +98,6 @@ def _blocks(value: Any) -> Blocks:
 
 
 def _write(table: Mapping[str, Blocks]) -> None:
-    target = folder()
-    target.mkdir(parents=True, exist_ok=True)
-    content = {"version": VERSION, "machine": _machine(), "blocks": table}
-    handle, beside = tempfile.mkstemp(prefix="tuning-", suffix=".json", dir=target)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-        os.replace(beside, target / "tuning.json")
-    except BaseException:
-        os.unlink(beside)
-        raise
+    if folder := kept.folder():
+        content = {"version": VERSION, "machine": _machine(), "blocks": table}
+        kept.write(folder / "tuning.json", json.dumps(content, indent=1).encode())

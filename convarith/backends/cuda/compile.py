@@ -7,14 +7,12 @@ kept on disk under all that they depend on: source, headers, constants, architec
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import os
-import sys
-import tempfile
 from pathlib import Path
 from typing import TypeAlias
+
+from .. import kept
 
 #: What the kernels are compiled and tested for. Code for x.0 runs on every x.y.
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
@@ -67,15 +65,14 @@ def cubin(name: str, constants: Constants, architecture: str) -> bytes:
         With the compiler's log.
     """
     digest = _key(name, constants, architecture)
-    folder = _folder()
+    folder = kept.folder()
     if folder is None:
         return compiled(name, constants, architecture)[0]
-    path = folder / f"{name}-{architecture}-{digest[:32]}.cubin"
-    found = _read(path)
+    path = folder / "cuda" / f"{name}-{architecture}-{digest[:32]}.cubin"
+    found = kept.read_code(path)
     if found is None:
         found, _ = compiled(name, constants, architecture)
-        with contextlib.suppress(OSError):  # a folder that cannot be written: compiled every time
-            _write(path, found)
+        kept.write_code(path, found)
     return found
 
 
@@ -125,43 +122,3 @@ def _sources(name: str) -> str:
     """Return the text of a kernel and of every header it might include."""
     files = (FOLDER / f"{name}.cu", *sorted(FOLDER.glob("*.cuh")))
     return "\0".join(file.read_text(encoding="utf-8") for file in files)
-
-
-def _folder() -> Path | None:
-    """Return where compiled kernels are kept: CONVARITH_CACHE, or the user's own cache, if any."""
-    named = os.environ.get("CONVARITH_CACHE")
-    if named:
-        return Path(named) / "cuda"
-    variable, usual = (
-        ("LOCALAPPDATA", "AppData/Local")
-        if sys.platform == "win32"
-        else ("XDG_CACHE_HOME", ".cache")
-    )
-    try:
-        base = os.environ.get(variable) or Path.home() / usual
-    except RuntimeError:  # a user without a home
-        return None
-    return Path(base) / "convarith" / "cuda"
-
-
-def _read(path: Path) -> bytes | None:
-    """Return what was kept, or None where it is not there or not whole."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    digest, code = content[:32], content[32:]
-    return code if hashlib.sha256(code).digest() == digest else None
-
-
-def _write(path: Path, code: bytes) -> None:
-    """Write beside, then rename: another process sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(hashlib.sha256(code).digest() + code)
-        os.replace(beside, path)
-    except OSError:
-        os.unlink(beside)
-        raise
