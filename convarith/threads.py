@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
 
 from .validate import integer
 
@@ -18,7 +17,7 @@ def set_num_threads(count: int | None) -> None:
     ----------
     count : int or None
         At least 1. None is the default: what the environment variable CONVARITH_NUM_THREADS
-        says, or else as many as Numba uses, one a core.
+        says, or else one for each core that this process may run on.
 
     Examples
     --------
@@ -33,7 +32,7 @@ def set_num_threads(count: int | None) -> None:
 
 def get_num_threads() -> int:
     """Return the number of threads that a product may use."""
-    return _count or _told() or _numbas()()
+    return _count or _told() or _cores()
 
 
 @functools.cache
@@ -49,9 +48,7 @@ def _told() -> int | None:
 
 
 @functools.cache
-def _numbas() -> Callable[[], int]:
-    try:
-        from numba import get_num_threads as numbas
-    except ImportError:
-        return lambda: 1  # the reference is NumPy's, which has no threads here
-    return numbas
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

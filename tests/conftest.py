@@ -42,6 +42,7 @@ LAWS = {f"test_{name}" for name in ("products", "epilogue", "operator", "bilinea
 #: missing, and `pytest -m cuda` needs none of it.
 NEEDS = {
     "test_conventions_onnx.py": ("ml_dtypes",),
+    "test_compiled.py": ("numba",),
     "test_cpu_plan.py": ("numba",),
     "test_experiments.py": ("PIL", "matplotlib", "tqdm"),
     "test_fcn.py": ("PIL", "skimage"),

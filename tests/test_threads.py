@@ -157,6 +157,22 @@ def test_the_number_of_threads_changes_no_bit(backend, threads, name, dtype):
         assert_same(results, expected)
 
 
+def test_numbas_team_changes_no_bit(monkeypatch):
+    """It is there for systems without GNU's OpenMP."""
+    pytest.importorskip("numba")
+    from convarith.backends.cpu import launch, team
+
+    expected = {name: products(name, "cpu") for name in GEOMETRIES}
+    numbas = team.numbas()
+    monkeypatch.setattr(launch, "team", lambda: numbas)
+
+    def work(number):
+        for name in list(GEOMETRIES)[number % 2 :: 2]:
+            assert_same(products(name, "cpu"), expected[name])
+
+    in_threads(4, work)
+
+
 def test_threads_are_the_processes(threads):
     """Set on one thread, the number holds on all."""
     threads(3)

@@ -13,10 +13,10 @@ import numpy as np
 
 from ...axis import Axis
 from ...geometry import ConvGeometry
-from . import launch, pool
+from . import compiled, launch, pool
 from .blocks import PIECES_A_THREAD, evenly, multiply_adds
 from .depthwise_kernel import kernel
-from .depthwise_worker import CALL, PART, SCRATCH, worker
+from .depthwise_records import CALL, PART, SCRATCH
 from .direct_layout import strides_of
 from .finish import NOTHING, Finish
 from .phases import ONE
@@ -167,7 +167,7 @@ class Layout:
         groups = groups_of(plan.channels, lanes, most)
         self.threads = min(threads, chunks * len(groups))
         self.call = launch.Call(
-            worker(),
+            compiled.worker("depthwise_worker", "depthwise"),
             CALL,
             SCRATCH * self.threads,
             kernel=[a.kernel for a in axes],

@@ -6,13 +6,11 @@ import functools
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from . import compiled
 from .distance import Distance, hidden
 from .native import offset
-from .vector import PATHS, Path
+from .vector import Path
 from .window import LINES, Window
 from .window_emitter import WindowEmitter
 
@@ -34,6 +32,7 @@ SUMS = np.dtype(
         ),
     ]
 )
+SUMS_NBYTES = SUMS.itemsize
 
 
 @functools.cache
@@ -49,29 +48,7 @@ def kernel(
     partial : bool
         Whether there are only some lanes of a panel.
     """
-    name, (height, width, rows, steps), (y, x) = path.name, window, classes
-
-    def sums(arguments):
-        emit(name, element, height, width, rows, steps, y, x, partial, arguments)
-
-    return compiled.address(compiled.TILE, sums)
-
-
-@intrinsic(prefer_literal=True)
-def emit(typing, path, element, height, width, rows, steps, y, x, partial, arguments):
-    """Generate the kernel; all but the last are constants."""
-    constants = path, element, height, width, rows, steps, y, x, partial
-    signature = types.void(*constants, arguments)
-    path, element, height, width, rows, steps, y, x, partial = (
-        constant.literal_value for constant in constants
-    )
-    window = Window(height, width, rows, steps)
-
-    def generate(context, builder, signature, arguments):
-        _Sums(PATHS[path], element, window, (y, x), partial, builder, arguments[-1])
-        return context.get_dummy_value()
-
-    return signature, generate
+    return compiled.kernel(_Sums, path, element, window, classes, partial)
 
 
 class _Sums(WindowEmitter):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import launch, pool
+from . import compiled, launch, pool
 from .blocks import PIECES_A_THREAD, evenly
 from .depthwise_gradient_kernel import kernel as window_kernel
-from .depthwise_gradient_worker import CALL, COLUMNS, SCRATCH, TAPS, worker
+from .depthwise_gradient_records import CALL, COLUMNS, SCRATCH, TAPS
 from .direct_layout import strides_of
 from .tile import DENSE
 from .tile import kernel as tile_kernel
@@ -55,7 +55,7 @@ class Layout:
         self.threads = min(threads, self.chunks * len(groups))
         self.scratch_nbytes = SCRATCH * self.threads + self.chunks * taps * sums_tap
         self.call = launch.Call(
-            worker(),
+            compiled.worker("depthwise_gradient_worker", "depthwise_gradient"),
             CALL,
             self.scratch_nbytes,
             kernel=[a.kernel for a in axes],

@@ -7,56 +7,16 @@ chunk adds them up in order. Chunks are the geometry's, so the bits do not depen
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
-from numba import carray, njit
 
-from . import compiled
 from .depthwise_gradient_kernel import SUMS
-from .native import clear, pointer, run_tile, take_next
-from .tile import SEGMENT, TILE
+from .depthwise_gradient_records import CALL, COLUMNS, SCRATCH, TAPS
+from .intrinsics import clear, entries, inlined, run_tile, take_next
+from .tile import SEGMENT, TILE, TILE_NBYTES
 from .window import GROUP
 
-_int = np.int64
 
-#: A part of a row, under some columns of taps.
-COLUMNS = np.dtype(
-    [(name, _int) for name in ("range", "x_offset", "g_offset", "c_offset", "kernels")]
-)
-#: Some rows of taps.
-TAPS = np.dtype([("first", _int), ("height", _int)])
-#: What a worker is called with. Strides are in bytes, over (n, z, y, x).
-CALL = np.dtype(
-    [
-        *((name, _int) for name in ("counter", "x", "g", "out")),
-        *((name, _int, 3) for name in ("kernel", "size", "output", "step", "dilation", "low")),
-        ("x_strides", _int, 4),
-        ("g_strides", _int, 4),
-        *((name, _int) for name in ("columns", "column_count", "parts")),
-        *((name, _int) for name in ("taps", "tap_count")),
-        *((name, _int) for name in ("groups", "group_count", "panel")),
-        *((name, _int) for name in ("kernels", "kernel_count")),
-        *((name, _int) for name in ("rows", "apart", "row_groups")),  # of g
-        ("line_step", _int),  # from line to line of one class
-        *((name, _int) for name in ("x_step", "x_class", "g_step", "pixel")),
-        *((name, _int) for name in ("strips", "chunk", "chunks", "runs", "units")),
-        *((name, _int) for name in ("sums_tap", "one", "adds", "adds_last", "added", "lanes")),
-        *((name, _int) for name in ("scratch", "scratch_nbytes")),
-    ]
-)
-_SUMS, _TILE = SUMS.itemsize, TILE.itemsize
-#: What one thread needs.
-SCRATCH = -(-(_SUMS + _TILE + SEGMENT.itemsize) // 64) * 64
-
-
-@functools.cache
-def worker() -> int:
-    """Return the address of the worker, compiled on first use."""
-    return compiled.address(compiled.WORKER, depthwise_gradient)
-
-
-@njit
+@inlined
 def _inside(call, y, first, height):
     """Return the range of `height` taps from `first` on whose line at output y is in x."""
     at = y * call.step[1] - call.low[1] + first * call.dilation[1]
@@ -65,12 +25,12 @@ def _inside(call, y, first, height):
     return start, stop
 
 
-@njit
+@inlined
 def _add_up(call, taps, partials, scratch):
     """Add the sums of all chunks up, in order, as a tile: ``1*sums``."""
-    tile = carray(pointer(scratch), 1, TILE)[0]
-    table = scratch + _TILE
-    segment = carray(pointer(table), 1, SEGMENT)[0]
+    tile = entries(scratch, TILE)[0]
+    table = scratch + TILE_NBYTES
+    segment = entries(table, SEGMENT)[0]
     segment.a_offset = 0
     segment.b_offset = 0
     tile.a, tile.a_row, tile.a_step = call.one, 0, 0
@@ -92,14 +52,14 @@ def _add_up(call, taps, partials, scratch):
 
 def depthwise_gradient(call_address, thread):
     """Take pieces of work until there are none left."""
-    call = carray(pointer(call_address), 1, CALL)[0]
-    columns = carray(pointer(call.columns), call.column_count, COLUMNS)
-    taps = carray(pointer(call.taps), call.tap_count, TAPS)
-    groups = carray(pointer(call.groups), call.group_count, GROUP)
-    kernels = carray(pointer(call.kernels), call.kernel_count, np.int64)
+    call = entries(call_address, CALL)[0]
+    columns = entries(call.columns, COLUMNS)
+    taps = entries(call.taps, TAPS)
+    groups = entries(call.groups, GROUP)
+    kernels = entries(call.kernels, np.int64)
     scratch = call.scratch + thread * SCRATCH
     partials = call.scratch + call.scratch_nbytes  # of all threads
-    window = carray(pointer(scratch), 1, SUMS)[0]
+    window = entries(scratch, SUMS)[0]
     x_strides, g_strides = call.x_strides, call.g_strides
     window.x_line = call.line_step * x_strides[2]
     window.x_line_class = call.dilation[1] * x_strides[2]

@@ -11,13 +11,11 @@ from types import MappingProxyType
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from . import compiled
 from .distance import Distance
 from .native import I64, offset
-from .vector import PATHS, Path
+from .vector import Path
 from .window import LINES, Window
 from .window_emitter import Rows, WindowEmitter
 
@@ -67,29 +65,7 @@ def kernel(
     finishes : bool
         Whether there is an epilogue.
     """
-    name, (height, width, rows, steps), (y, x) = path.name, window, classes
-
-    def outputs(arguments):
-        emit(name, element, height, width, rows, steps, y, x, partial, finishes, arguments)
-
-    return compiled.address(compiled.TILE, outputs)
-
-
-@intrinsic(prefer_literal=True)
-def emit(typing, path, element, height, width, rows, steps, y, x, partial, finishes, arguments):
-    """Generate the kernel; all but the last are constants."""
-    constants = path, element, height, width, rows, steps, y, x, partial, finishes
-    signature = types.void(*constants, arguments)
-    path, element, height, width, rows, steps, y, x, partial, finishes = (
-        constant.literal_value for constant in constants
-    )
-    window = Window(height, width, rows, steps)
-
-    def generate(context, builder, signature, arguments):
-        _Outputs(PATHS[path], element, window, (y, x), partial, finishes, builder, arguments[-1])
-        return context.get_dummy_value()
-
-    return signature, generate
+    return compiled.kernel(_Outputs, path, element, window, classes, partial, finishes)
 
 
 class _Outputs(WindowEmitter):

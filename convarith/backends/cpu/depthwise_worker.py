@@ -6,54 +6,22 @@ strips that follow each other, and a group of panels of channels.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
-from numba import carray
 
-from . import compiled
 from .depthwise_kernel import OUTPUTS
-from .native import pointer, run_tile, take_next
+from .depthwise_records import CALL, PART
+from .intrinsics import entries, run_tile, take_next
 from .window import GROUP
-
-_int = np.int64
-
-#: A part of a row.
-PART = np.dtype([(name, _int) for name in ("range", "x_offset", "c_offset")])
-#: What a worker is called with. Strides are in bytes, over (n, z, y, x).
-CALL = np.dtype(
-    [
-        *((name, _int) for name in ("counter", "source", "packed", "out")),
-        *((name, _int) for name in ("scale", "bias", "residual", "activation")),
-        *((name, _int, 3) for name in ("kernel", "size", "output", "step", "dilation", "low")),
-        ("source_strides", _int, 4),
-        ("result_strides", _int, 4),
-        *((name, _int) for name in ("rows", "apart", "row_groups", "line_step")),
-        *((name, _int) for name in ("x_step", "x_class", "c_step", "tap")),
-        *((name, _int) for name in ("parts", "part_count", "groups", "group_count")),
-        *((name, _int) for name in ("kernels", "kernel_count")),
-        *((name, _int) for name in ("strips", "chunk", "chunks", "runs", "units")),
-        *((name, _int) for name in ("scratch", "scratch_nbytes")),
-    ]
-)
-#: What one thread needs.
-SCRATCH = -(-OUTPUTS.itemsize // 64) * 64
-
-
-@functools.cache
-def worker() -> int:
-    """Return the address of the worker, compiled on first use."""
-    return compiled.address(compiled.WORKER, depthwise)
 
 
 def depthwise(call_address, thread):
     """Take pieces of work until there are none left."""
-    call = carray(pointer(call_address), 1, CALL)[0]
-    parts = carray(pointer(call.parts), call.part_count, PART)
-    groups = carray(pointer(call.groups), call.group_count, GROUP)
-    kernels = carray(pointer(call.kernels), call.kernel_count, np.int64)
+    call = entries(call_address, CALL)[0]
+    parts = entries(call.parts, PART)
+    groups = entries(call.groups, GROUP)
+    kernels = entries(call.kernels, np.int64)
     scratch = call.scratch + thread * call.scratch_nbytes
-    window = carray(pointer(scratch), 1, OUTPUTS)[0]
+    window = entries(scratch, OUTPUTS)[0]
     source, result = call.source_strides, call.result_strides
     window.x_line = call.line_step * source[2]
     window.x_line_class = call.dilation[1] * source[2]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from . import launch
+from . import compiled, launch
 from .blocks import Blocks, choose_pieces, choose_tile
-from .direct_worker import CALL, JOB, PANEL, scratch_nbytes, worker
+from .direct_records import CALL, JOB, PANEL, scratch_nbytes
 from .phases import Phase
 from .tile import ALONG_STEPS, NEITHER
 from .tile import kernel as tile_kernel
@@ -106,7 +106,7 @@ class Layout:
         each = scratch_nbytes(rows, lanes * itemsize, chunk, most_segments, slot)
         self.scratch_nbytes = each * self.threads
         self.call = launch.Call(
-            worker(),
+            compiled.worker("direct_worker", "direct"),
             CALL,
             self.scratch_nbytes,
             source_size=sizes,

@@ -8,47 +8,11 @@ axis, too. The tiles of a row of results that read inside of the source share a 
 
 from __future__ import annotations
 
-import numpy as np
-from numba import carray, njit
-
-from .native import clear, copy, pointer
+from .intrinsics import clear, copy, entries, inlined
 from .tile import SEGMENT
 
-_int = np.int64
 
-#: A row of results of a job.
-ROW = np.dtype(
-    [
-        (name, _int)
-        for name in (
-            "exists",  # whether the job has it
-            "source",  # address of its image
-            *("z_first", "y_first"),  # what its first taps read
-            *("z_start", "z_stop", "y_start", "y_stop"),  # the taps that read inside
-            "c",  # bytes from out
-            "y",  # in out
-            "cut",  # whether some of its results lie outside of out
-            *("segments", "count"),  # what its tiles share; no address as long as none needed it
-        )
-    ]
-)
-#: A tile.
-PLACE = np.dtype(
-    [
-        (name, _int)
-        for name in (
-            *("a", "segments", "count", "length"),
-            "b",  # bytes from the panel's start
-            "c",  # bytes from out
-            "row",  # along y in out
-            "position",  # of its first result, in bytes from the start of that row
-            "cut",  # whether some of its results lie outside of out
-        )
-    ]
-)
-
-
-@njit
+@inlined
 def inside(first, space, taps, size):
     """Return the range of taps whose source ``first + t*space`` lies in ``[0, size)``."""
     if first >= 0 and first + (taps - 1) * space < size:
@@ -58,7 +22,7 @@ def inside(first, space, taps, size):
     return start, max(start, stop)
 
 
-@njit
+@inlined
 def enter(call, job, n, z, y, row):
     """Fill in what the tiles of a row share."""
     row.exists = z < job.length[0] and y < job.length[1]
@@ -75,7 +39,7 @@ def enter(call, job, n, z, y, row):
     row.segments = 0
 
 
-@njit
+@inlined
 def locate(call, job, row, x_tile, place, table, slot):
     """Fill in where a tile of a row lies; `table` and `slot` are its own to fill."""
     # The last tile of a row overlaps the one before.
@@ -119,13 +83,13 @@ def locate(call, job, row, x_tile, place, table, slot):
     place.cut = row.cut or place.position < 0 or last > call.result_size[2] * nbytes
 
 
-@njit
+@inlined
 def _fill(call, job, row, start, stop, x_first, x_stop, slot, table):
     """Write the segments of the taps `start` to `stop` along x; return how many.
 
     With a slot, the sources `x_first` to `x_stop` are copied there, and read from there.
     """
-    segments = carray(pointer(table), call.most_segments, SEGMENT)
+    segments = entries(table, SEGMENT)
     pixel, size = call.source_strides[3], call.source_size[2]
     tap_nbytes = call.depth * call.b_step
     count = copied = 0

@@ -7,82 +7,13 @@ array, as the results of several phases together may, they are staged.
 
 from __future__ import annotations
 
-import functools
-
-import numpy as np
-from numba import carray, njit
-
-from . import compiled
-from .direct_places import PLACE, ROW, enter, locate
-from .native import copy, pointer, run_tile, take_next
-from .tile import SEGMENT, TILE
-
-_int = np.int64
-
-#: One phase of each axis (z, y, x); see phases.Phase.
-JOB = np.dtype(
-    [
-        *((name, _int, 3) for name in ("start", "length", "first", "space", "taps")),
-        ("packed", _int),  # bytes from the packed kernel's start
-        ("columns", _int),  # bytes that a row of a tile writes, all panels together
-        ("panel", _int),
-        ("panel_stop", _int),
-    ]
-)
-#: As many columns as a tile has lanes.
-PANEL = np.dtype(
-    [
-        (name, _int)
-        for name in (
-            *("a_offset", "b_offset", "c_offset"),  # bytes from the source, the job's kernel, out
-            "kernel",  # address of the tile kernel
-            "lanes",
-            "nbytes",  # of the lanes that are stored
-        )
-    ]
-)
-#: What a worker is called with. Strides are in bytes, over (n, z, y, x).
-CALL = np.dtype(
-    [
-        *((name, _int) for name in ("counter", "source", "packed", "out")),
-        *((name, _int) for name in ("scale", "bias", "residual", "activation")),
-        ("source_size", _int, 3),
-        ("source_strides", _int, 4),
-        ("source_step", _int, 3),
-        ("result_size", _int, 3),
-        ("result_strides", _int, 4),
-        ("result_step", _int, 3),
-        ("grid", _int, 4),  # (n, z, y, strips of tiles along x), enough for every job
-        ("strip", _int),
-        *((name, _int) for name in ("jobs", "job_count", "panels", "panel_count")),
-        *(
-            (name, _int)
-            for name in ("rows", "itemsize", "depth", "b_step", "joined", "channelwise")
-        ),
-        ("skips", _int),  # whether tiles leave out what lies outside along x
-        ("together", _int),  # whether they meet all taps along x at a time; see tile.kernel
-        *((name, _int) for name in ("halves", "half_nbytes")),  # rows of results a tile has
-        ("abreast", _int),  # tiles that take a panel after each other; then these take the next
-        *((name, _int) for name in ("chunk", "chunks", "group", "units")),
-        *((name, _int) for name in ("scratch", "scratch_nbytes", "most_segments", "slot_nbytes")),
-    ]
-)
-_TILE, _ROW, _PLACE, _SEGMENT = (d.itemsize for d in (TILE, ROW, PLACE, SEGMENT))
+from .direct_places import enter, locate
+from .direct_records import CALL, JOB, PANEL, PLACE, PLACE_NBYTES, ROW, ROW_NBYTES
+from .intrinsics import copy, entries, inlined, run_tile, take_next
+from .tile import SEGMENT_NBYTES, TILE, TILE_NBYTES
 
 
-def scratch_nbytes(rows: int, panel_nbytes: int, chunk: int, segments: int, slot: int) -> int:
-    """Return the scratch of one thread: tile, row, places, segments, two staged tiles, slots."""
-    each = _PLACE + segments * _SEGMENT + slot
-    return -(-(_TILE + _ROW + chunk * each + 2 * rows * panel_nbytes) // 64) * 64
-
-
-@functools.cache
-def worker() -> int:
-    """Return the address of the worker, compiled on first use."""
-    return compiled.address(compiled.WORKER, direct)
-
-
-@njit
+@inlined
 def _staged(call, panel):
     """Return the bytes between the rows, and the halves, of a staged tile."""
     step = call.result_step[2] * call.result_strides[3]
@@ -91,7 +22,7 @@ def _staged(call, panel):
     return call.b_step, call.half_nbytes
 
 
-@njit
+@inlined
 def _copy_inside(call, panel, place, staged, array, into_array):
     """Copy the part of a staged tile that lies inside of an array, to it or from it."""
     end = call.result_size[2] * call.result_strides[3]
@@ -116,7 +47,7 @@ def _copy_inside(call, panel, place, staged, array, into_array):
                     copy(here, there, stop - start)
 
 
-@njit
+@inlined
 def _run_cut(call, panel, place, tile, tile_address, staged):
     """Run a tile of which some results lie outside: into scratch, and copy what lies inside."""
     if call.residual:
@@ -131,19 +62,19 @@ def _run_cut(call, panel, place, tile, tile_address, staged):
 
 def direct(call_address, thread):
     """Take pieces of work until there are none left."""
-    call = carray(pointer(call_address), 1, CALL)[0]
-    jobs = carray(pointer(call.jobs), call.job_count, JOB)
-    panels = carray(pointer(call.panels), call.panel_count, PANEL)
+    call = entries(call_address, CALL)[0]
+    jobs = entries(call.jobs, JOB)
+    panels = entries(call.panels, PANEL)
     scratch = call.scratch + thread * call.scratch_nbytes
     tile_address = scratch
-    tile = carray(pointer(tile_address), 1, TILE)[0]
-    scratch += _TILE
-    row = carray(pointer(scratch), 1, ROW)[0]
-    scratch += _ROW
-    places = carray(pointer(scratch), call.chunk, PLACE)
-    scratch += call.chunk * _PLACE
+    tile = entries(tile_address, TILE)[0]
+    scratch += TILE_NBYTES
+    row = entries(scratch, ROW)[0]
+    scratch += ROW_NBYTES
+    places = entries(scratch, PLACE)
+    scratch += call.chunk * PLACE_NBYTES
     tables = scratch
-    table_nbytes = call.most_segments * _SEGMENT
+    table_nbytes = call.most_segments * SEGMENT_NBYTES
     scratch += call.chunk * table_nbytes
     staged = scratch
     slots = scratch + 2 * call.rows * call.b_step

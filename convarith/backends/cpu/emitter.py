@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
 
 from .native import BYTES, I64, LINE, offset
 from .vector import ELEMENTS, Path
@@ -101,10 +100,10 @@ class Emitter:
     def _masked_load(self, at: ir.Value) -> ir.Value:
         kind = ir.VectorType(self.element.type, self.stored)
         at = self.builder.bitcast(at, kind.as_pointer())
-        function = cgutils.get_or_insert_function(
-            self.builder.module,
-            ir.FunctionType(kind, [at.type, ir.IntType(32), self.mask.type, kind]),
+        function = self.builder.module.declare_intrinsic(
             f"llvm.masked.load.{self._suffix(self.stored)}.p0",
+            (),
+            ir.FunctionType(kind, [at.type, ir.IntType(32), self.mask.type, kind]),
         )
         zeros = ir.Constant(kind, [self.element.type(0)] * self.stored)
         return self.builder.call(function, [at, ir.IntType(32)(self.itemsize), self.mask, zeros])
@@ -112,10 +111,8 @@ class Emitter:
     def _ask_for(self, at: ir.Value, vectors: int) -> None:
         """Have the lines of so many vectors brought to the second-level cache, if they exist."""
         number = ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            self.builder.module,
-            ir.FunctionType(ir.VoidType(), [BYTES, number, number, number]),
-            "llvm.prefetch.p0",
+        function = self.builder.module.declare_intrinsic(
+            "llvm.prefetch.p0", (), ir.FunctionType(ir.VoidType(), [BYTES, number, number, number])
         )
         kind = number(0), number(SECOND_LEVEL), number(1)  # to be read, of data
         for line in range(0, vectors * self.path.nbytes, LINE):
@@ -161,10 +158,10 @@ class Emitter:
 
     def _masked_store(self, value: ir.Value, at: ir.Value) -> None:
         at = self.builder.bitcast(at, value.type.as_pointer())
-        function = cgutils.get_or_insert_function(
-            self.builder.module,
-            ir.FunctionType(ir.VoidType(), [value.type, at.type, ir.IntType(32), self.mask.type]),
+        function = self.builder.module.declare_intrinsic(
             f"llvm.masked.store.{self._suffix(self.stored)}.p0",
+            (),
+            ir.FunctionType(ir.VoidType(), [value.type, at.type, ir.IntType(32), self.mask.type]),
         )
         self.builder.call(function, [value, at, ir.IntType(32)(self.itemsize), self.mask])
 
@@ -183,10 +180,10 @@ class Emitter:
             return self.builder.add(self.builder.mul(a, b), c)
         if not self.path.fused:
             return self.builder.fadd(self.builder.fmul(a, b), c)
-        function = cgutils.get_or_insert_function(
-            self.builder.module,
-            ir.FunctionType(self.vector, [self.vector] * 3),
+        function = self.builder.module.declare_intrinsic(
             f"llvm.fma.{self._suffix(self.lanes)}",
+            (),
+            ir.FunctionType(self.vector, [self.vector] * 3),
         )
         return self.builder.call(function, [a, b, c])
 

@@ -8,11 +8,11 @@ import math
 import numpy as np
 
 from ...geometry import ConvGeometry
-from . import launch, pool
+from . import compiled, launch, pool
 from .blocks import PIECES_A_THREAD, evenly, multiply_adds
 from .direct_layout import strides_of
+from .gradient_records import CALL, scratch_nbytes
 from .gradient_tables import blocks, parts, tables
-from .gradient_worker import CALL, scratch_nbytes, worker
 from .native import LINE
 from .phases import flattened, is_pointwise
 from .tile import ALONG_ROWS, NEITHER, shapes
@@ -255,7 +255,7 @@ class GradientLayout:
         if self.parts > 1:
             self.scratch_nbytes += self.parts * nbytes
         self.call = launch.Call(
-            worker(),
+            compiled.worker("gradient_worker", "gradient"),
             CALL,
             each * self.threads,
             size=sizes,

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...axis import Axis
 from .blocks import evenly
-from .gradient_worker import BLOCK, PANEL, ROWS, SPAN
+from .gradient_records import BLOCK, PANEL, ROWS, SPAN
 from .tile import DENSE
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS

@@ -19,80 +19,15 @@ g once a chunk, of the input once a tap.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
-from numba import carray, njit
 
-from . import compiled
-from .native import PIECE, copy, copy_piece, pointer, run_tile, take_next
-from .tile import SEGMENT, TILE
-
-_int = np.int64
-
-#: The rows of one tile: under the tap `(z, y, x)`, or the taps from it on along the last axis.
-ROWS = np.dtype(
-    [
-        ("tap", _int, 3),
-        *((name, _int) for name in ("start", "stop")),  # outputs along the last axis
-        *((name, _int) for name in ("x_offset", "c_offset")),  # in bytes; x's from a strip's start
-        *((name, _int) for name in ("strip", "strip_nbytes")),  # copied together; or both are 0
-        *((name, _int) for name in ("kernel", "kernel_last")),  # for a full panel, for the last
-        ("asking", _int),  # for the last panel of a span, where they are swapped
-        ("adds", _int),  # whether other rows before it have written the same results
-        ("again", _int),  # whether the rows before it have the same taps and outputs
-        ("edge", _int),  # whether they take the chunks of the edges
-        ("lanes", _int),  # where they are swapped
-    ]
-)
-#: Panels that are done together.
-SPAN = np.dtype([("first", _int), ("stop", _int)])
-#: Rows that one thread does, one after the other, all that add to the same results.
-BLOCK = np.dtype([("first", _int), ("stop", _int), ("out", _int)])  # bytes, where they are swapped
-#: As many of g's channels as a tile has lanes; or rows, where they are swapped.
-PANEL = np.dtype(
-    [(name, _int) for name in ("x_offset", "g_offset", "c_offset", "last", "lanes", "nbytes")]
-)
-#: What a worker is called with. Strides are in bytes, over (n, z, y, x).
-CALL = np.dtype(
-    [
-        *((name, _int) for name in ("counter", "x", "g", "out")),
-        ("size", _int, 3),
-        ("output", _int, 3),
-        ("step", _int, 3),
-        ("dilation", _int, 3),
-        ("low", _int, 3),
-        ("x_strides", _int, 4),
-        ("g_strides", _int, 4),
-        *((name, _int) for name in ("rows", "row_count", "panels", "panel_count")),
-        *((name, _int) for name in ("blocks", "block_count", "spans", "span_count", "units")),
-        *((name, _int) for name in ("chunk", "output_rows")),  # rows (n, z, y) of outputs
-        ("width", _int),  # columns of a chunk
-        ("edge_chunk", _int),  # rows of a chunk of the edges, 0 without edges
-        *((name, _int) for name in ("chunks", "parts")),  # how many there are
-        ("nbytes", _int),  # of a part's result
-        *((name, _int) for name in ("a_row", "c_row", "ahead")),
-        *((name, _int) for name in ("swapped", "taps", "itemsize")),  # rows, lanes, bytes; or 0
-        *((name, _int) for name in ("x_pitch", "g_pitch")),  # of strips' pixels; 0 without them
-        *((name, _int) for name in ("scratch", "scratch_nbytes")),
-    ]
-)
-_TILE, _SEGMENT = TILE.itemsize, SEGMENT.itemsize
+from .gradient_records import BLOCK, CALL, PANEL, ROWS, SPAN
+from .intrinsics import copy, entries, inlined, move, run_tile, take_next
+from .native import PIECE
+from .tile import SEGMENT, SEGMENT_NBYTES, TILE, TILE_NBYTES
 
 
-def scratch_nbytes(chunk: int, g_strip: int, x_strip: int, result: int) -> int:
-    """Return the scratch of one thread: tile, segments, a strip of either operand, a result."""
-    parts = _TILE + chunk * _SEGMENT, g_strip, x_strip, result
-    return sum(-(-part // 64) * 64 for part in parts) + 64
-
-
-@functools.cache
-def worker() -> int:
-    """Return the address of the worker, compiled on first use."""
-    return compiled.address(compiled.WORKER, gradient)
-
-
-@njit
+@inlined
 def _outputs_of(call, axis, k):
     """Return the outputs whose tap k lies inside the input; see axis.Axis.outputs_of."""
     offset = k * call.dilation[axis] - call.low[axis]
@@ -101,7 +36,7 @@ def _outputs_of(call, axis, k):
     return start, max(start, stop)
 
 
-@njit
+@inlined
 def _find_segments(call, rows, chunk, start, length, g_strip, b_step, segments):
     """Fill in a segment for each output row that the tap reads; return how many.
 
@@ -134,20 +69,20 @@ def _find_segments(call, rows, chunk, start, length, g_strip, b_step, segments):
     return count
 
 
-@njit
+@inlined
 def _copy_strip(target, pitch, source, step, pixels, nbytes):
     """Copy some channels of pixels that are `step` apart to others that are `pitch` apart."""
     whole = nbytes // PIECE * PIECE
     for _ in range(pixels):
         for at in range(0, whole, PIECE):
-            copy_piece(target + at, source + at)
+            move(target + at, source + at, PIECE)
         if nbytes > whole:
             copy(target + whole, source + whole, nbytes - whole)
         target += pitch
         source += step
 
 
-@njit
+@inlined
 def _copy_segments(call, rows, channels, segments, count, length, target):
     """Copy a strip of the pixels that segments read of x, which then read the copy."""
     step = call.step[2] * call.x_strides[3]
@@ -158,17 +93,16 @@ def _copy_segments(call, rows, channels, segments, count, length, target):
         _copy_strip(at, call.x_pitch, source, step, length, rows.strip_nbytes)
 
 
-@njit
+@inlined
 def _transpose(source, target, rows, columns, kind):
     """Copy a matrix to its transpose, as numbers of some kind."""
-    from_ = carray(pointer(source), (rows, columns), kind)
-    to = carray(pointer(target), (columns, rows), kind)
+    from_, to = entries(source, kind), entries(target, kind)
     for j in range(columns):
         for i in range(rows):
-            to[j, i] = from_[i, j]
+            to[j * rows + i] = from_[i * columns + j]
 
 
-@njit
+@inlined
 def _rows_of_edges(call, part_start, part_stop):
     """Return the first row of outputs whose edges are a part's, and the one behind the last."""
     across = -(-call.output[2] // call.width)
@@ -176,7 +110,7 @@ def _rows_of_edges(call, part_start, part_stop):
     return begin, max(begin, min(end, call.output_rows))
 
 
-@njit
+@inlined
 def _chunk(call, part_start, part_stop, place):
     """Return the rows and columns of a chunk, and whether it is one of the edges."""
     if place < part_stop:
@@ -189,7 +123,7 @@ def _chunk(call, part_start, part_stop, place):
     return (first, min(first + call.edge_chunk, end), 0, call.output[2]), 1
 
 
-@njit
+@inlined
 def _edge_chunks(call, part_start, part_stop):
     """Return how many chunks of the edges a part has."""
     if call.edge_chunk == 0:
@@ -200,17 +134,17 @@ def _edge_chunks(call, part_start, part_stop):
 
 def gradient(call_address, thread):
     """Take pieces of work until there are none left."""
-    call = carray(pointer(call_address), 1, CALL)[0]
-    all_rows = carray(pointer(call.rows), call.row_count, ROWS)
-    blocks = carray(pointer(call.blocks), call.block_count, BLOCK)
-    panels = carray(pointer(call.panels), call.panel_count, PANEL)
-    spans = carray(pointer(call.spans), call.span_count, SPAN)
+    call = entries(call_address, CALL)[0]
+    all_rows = entries(call.rows, ROWS)
+    blocks = entries(call.blocks, BLOCK)
+    panels = entries(call.panels, PANEL)
+    spans = entries(call.spans, SPAN)
     tile_address = call.scratch + thread * call.scratch_nbytes
-    tile = carray(pointer(tile_address), 1, TILE)[0]
-    table = tile_address + _TILE
+    tile = entries(tile_address, TILE)[0]
+    table = tile_address + TILE_NBYTES
     most_segments = max(call.chunk, call.edge_chunk)
-    segments = carray(pointer(table), most_segments, SEGMENT)
-    x_strip = tile_address + -(-(_TILE + most_segments * _SEGMENT) // 64) * 64
+    segments = entries(table, SEGMENT)
+    x_strip = tile_address + -(-(TILE_NBYTES + most_segments * SEGMENT_NBYTES) // 64) * 64
     g_strip = x_strip + call.chunk * call.width * call.x_pitch
     result = g_strip + call.chunk * call.width * call.g_pitch
     tile.segments = table

@@ -1,33 +1,31 @@
 """Running a worker: on several threads, or on the caller's own where that is better or needed.
 
 A worker is compiled code ``void f(call, thread)``; each thread takes its next piece of work from
-a counter of the call, so that a thread that is held up holds up nobody else. Numba's OpenMP
-layer starts them, in 1.4 microseconds; one parallel function serves every kernel.
+a counter of the call, so that a thread that is held up holds up nobody else.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import struct
-import threading
 from typing import Any
 
-import numba
 import numpy as np
-from numba import njit, prange, types
+from llvmlite import ir
 
 from ...threads import get_num_threads
-from . import pool
+from . import compiled, pool
 from .blocks import SMALL_WORK
-from .compiled import kept_on_disk, sources
-from .native import run_worker
+from .native import I64
+from .team import team
 
 _forked = False
 
 
 def _in_child() -> None:
-    """Note that this process is a fork: Numba ends one that enters a parallel region."""
+    """Note that this process is a fork: OpenMP hangs in one whose parent had a team."""
     global _forked
     _forked = True
 
@@ -35,11 +33,17 @@ def _in_child() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
+_WORKER = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
+
+#: Words of the cache line that a call's threads write to: two counters, how many threads have come;
+#: and of what they read first: the worker's address and the call's.
+CAME, WORKER, CALL = 2, 3, 4
+
 
 class Call:
     """What a worker is called with, but for the arrays of one call.
 
-    In memory it is the record, two counters in a cache line of their own, and the threads' scratch.
+    In memory it is the record, its counters in a cache line of their own, and the threads' scratch.
 
     Parameters
     ----------
@@ -54,7 +58,7 @@ class Call:
     """
 
     def __init__(self, worker: int, record: np.dtype, nbytes: int, /, **fields: Any) -> None:
-        self.worker = worker
+        self._worker, self._alone = worker, _WORKER(worker)
         self._head = -(-record.itemsize // 64) * 64 + 128
         self._size = (self._head + nbytes) // 8 + 8
         self._counter = self._head // 8 - 8
@@ -82,11 +86,15 @@ class Call:
         except IndexError:
             block = self._block()
         memory, address = block
-        memory[self._counter] = memory[self._counter + 1] = 0
+        line = self._counter
+        memory[line] = memory[line + 1] = memory[line + CAME] = 0
         address_of = pool.address
         numbers = [address_of(v) if type(v) is np.ndarray else v or 0 for v in given]
         self._write(memory, 8, *numbers)
-        run(self.worker, address, threads)
+        if threads <= 1 or _forked:
+            self._alone(address, 0)
+        else:
+            team()(_start(), address + 8 * line, threads)
         if len(memory) <= _MOST_KEPT // 8:
             self._idle.append(block)
 
@@ -97,6 +105,7 @@ class Call:
         address = pool.address(memory)
         memory[: len(self._template)] = self._template
         memory[0] = address + 8 * self._counter
+        memory[self._counter + WORKER], memory[self._counter + CALL] = self._worker, address
         memory[self._scratch] = address + self._head
         return memory.data, address
 
@@ -106,59 +115,25 @@ _INT = np.dtype(np.int64)
 _MOST_KEPT = 2**17
 
 
-def run(worker: int, call: int, threads: int) -> None:
-    """Call the worker with numbers 0 to `threads` - 1, and return when all have."""
-    if threads <= 1 or _forked:
-        _compiled()(worker, call)
-        return
-    parallel = _compiled(parallel=True)
-    if not _concurrent():
-        with _lock:
-            parallel(worker, call, threads)
-    elif threads >= (before := numba.get_num_threads()):
-        parallel(worker, call, threads)
-    else:  # Numba's loops of this Python thread take no more threads than there is work for
-        numba.set_num_threads(threads)
-        try:
-            parallel(worker, call, threads)
-        finally:
-            numba.set_num_threads(before)
-
-
 def allowed(work: int) -> int:
     """Return how many threads a call of so many multiply-adds may use."""
     return 1 if work < SMALL_WORK or _forked else get_num_threads()
 
 
 @functools.cache
-def _compiled(*, parallel: bool = False):
-    """Compile what calls workers, once and for all of them."""
-
-    def on_threads(worker, call, threads):
-        for thread in prange(threads):
-            run_worker(worker, call, thread)
-
-    def on_this_thread(worker, call):
-        run_worker(worker, call, 0)
-
-    function = on_threads if parallel else on_this_thread
-    function.__qualname__ += f"_{sources()}"
-    signature = types.void(*[types.int64] * (3 if parallel else 2))
-    return kept_on_disk(
-        lambda cache: njit(signature, nogil=True, parallel=parallel, cache=cache)(function)
-    )
+def _start() -> int:
+    """Return the address of what each thread of a team runs, with the address of a call's line."""
+    return compiled.kernel(start)
 
 
-_lock = threading.Lock()
+def start(builder: ir.IRBuilder, line: ir.Value) -> None:
+    """Generate it: call the worker with the call and this thread's number, as they come."""
 
+    def word(place: int) -> ir.Value:
+        at = builder.add(line, I64(8 * place))
+        return builder.inttoptr(at, I64.as_pointer())
 
-@functools.cache
-def _concurrent() -> bool:
-    """Whether the layer that Numba has loaded is safe to enter from several threads."""
-    with _lock:
-        _compiled(parallel=True)
-        numba.set_num_threads(numba.get_num_threads())  # loads it
-        try:
-            return numba.threading_layer() in ("omp", "tbb")
-        except ValueError:  # not loaded yet
-            return False
+    number = builder.atomic_rmw("add", word(CAME), I64(1), "monotonic")
+    kind = ir.FunctionType(ir.VoidType(), [I64, I64])
+    worker = builder.inttoptr(builder.load(word(WORKER), typ=I64), kind.as_pointer())
+    builder.call(worker, [builder.load(word(CALL), typ=I64), number])

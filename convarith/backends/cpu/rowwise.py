@@ -19,12 +19,12 @@ import numpy as np
 
 from ...axis import Axis
 from ...geometry import ConvGeometry
-from . import launch, pool
+from . import compiled, launch, pool
 from .blocks import PIECES_A_THREAD, choose_tile, multiply_adds
 from .direct_layout import strides_of
 from .finish import NOTHING, Finish
 from .phases import ONE
-from .rowwise_worker import CALL, scratch_nbytes, worker
+from .rowwise_records import CALL, scratch_nbytes
 from .tile import CHANNELWISE, shapes
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS, Element, Path
@@ -152,7 +152,7 @@ class RowwisePlan:
         units = -(-lines // chunk)
         threads = min(threads, units)
         call = launch.Call(
-            worker(),
+            compiled.worker("rowwise_worker", "rowwise"),
             CALL,
             self._scratch_nbytes() * threads,
             size=sizes,

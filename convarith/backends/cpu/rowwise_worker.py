@@ -8,55 +8,12 @@ which no zero may meet, pixel by pixel with the taps that each has.
 
 from __future__ import annotations
 
-import functools
-
-import numpy as np
-from numba import carray, njit
-
-from . import compiled
-from .native import clear, copy, pointer, run_tile, take_next
-from .tile import SEGMENT, TILE
-
-_int = np.int64
-
-#: What a worker is called with. Strides are in bytes, over (n, z, y, x).
-CALL = np.dtype(
-    [
-        *((name, _int) for name in ("counter", "source", "packed", "out")),
-        *((name, _int) for name in ("scale", "bias", "residual", "activation")),
-        *((name, _int, 3) for name in ("size", "output", "kernel", "step", "dilation", "low")),
-        *((name, _int, 4) for name in ("source_strides", "result_strides")),
-        *((name, _int) for name in ("block", "large", "small", "single")),  # bytes; tile kernels
-        *((name, _int) for name in ("large_nbytes", "small_nbytes", "itemsize")),
-        *((name, _int) for name in ("parts", "part")),  # of a row; bytes of a part
-        *((name, _int) for name in ("lines", "chunk", "units", "scratch", "scratch_nbytes")),
-    ]
-)
-
-_TILE, _SEGMENT = TILE.itemsize, SEGMENT.itemsize
+from .intrinsics import clear, copy, entries, inlined, run_tile, take_next
+from .rowwise_records import CALL
+from .tile import SEGMENT, SEGMENT_NBYTES, TILE, TILE_NBYTES
 
 
-def scratch_nbytes(segments: int, small: int, reach: int) -> int:
-    """Return the scratch of one thread: the tile, two tables, a copied source, results, residuals.
-
-    Parameters
-    ----------
-    segments : int
-        Rows of taps.
-    small, reach : int
-        Bytes of a small tile's results, and how far its taps reach beyond them.
-    """
-    tables = _TILE + 2 * segments * _SEGMENT
-    return -(-(tables + segments * (small + reach) + 2 * small) // 64) * 64
-
-
-@functools.cache
-def worker() -> int:
-    """Return the address of the worker, compiled on first use."""
-    return compiled.address(compiled.WORKER, rowwise)
-
-
-@njit
+@inlined
 def _enter(call, z, y, segments, copied):
     """Fill in the rows of taps that a row of results has, in the source and as copies.
 
@@ -81,7 +38,7 @@ def _enter(call, z, y, segments, copied):
     return found
 
 
-@njit
+@inlined
 def _straight(call, tile, address, image, row, start, stop):
     """Compute bytes ``start..stop`` of a row of results whose taps lie in the source's rows.
 
@@ -107,7 +64,7 @@ def _straight(call, tile, address, image, row, start, stop):
     return at
 
 
-@njit
+@inlined
 def _stage(row, at, span, nbytes, staged):
     """Copy bytes ``at..at + span`` of a row that has `nbytes`, zeros where it has none."""
     start = min(span, max(0, -at))
@@ -117,7 +74,7 @@ def _stage(row, at, span, nbytes, staged):
     clear(staged + stop, span - stop)
 
 
-@njit
+@inlined
 def _staged(call, tile, address, segments, scratch, image, row, start, stop):
     """Compute bytes ``start..stop`` of a row of results from copies of what they read."""
     nbytes = call.small_nbytes
@@ -138,7 +95,7 @@ def _staged(call, tile, address, segments, scratch, image, row, start, stop):
         copy(call.out + row + at, scratch, inside)
 
 
-@njit
+@inlined
 def _singly(call, tile, address, image, row, start, stop):
     """Compute bytes ``start..stop`` of a row of results a pixel at a time, by the taps it has."""
     count, pixel = tile.count, call.source_strides[3]
@@ -159,15 +116,15 @@ def _singly(call, tile, address, image, row, start, stop):
 
 def rowwise(call_address, thread):
     """Take pieces of work until there are none left."""
-    call = carray(pointer(call_address), 1, CALL)[0]
+    call = entries(call_address, CALL)[0]
     address = call.scratch + thread * call.scratch_nbytes
-    tile = carray(pointer(address), 1, TILE)[0]
+    tile = entries(address, TILE)[0]
     most = call.kernel[0] * call.kernel[1]
-    table = address + _TILE
-    segments = carray(pointer(table), most, SEGMENT)
-    copied_table = table + most * _SEGMENT
-    copied = carray(pointer(copied_table), most, SEGMENT)
-    scratch = copied_table + most * _SEGMENT
+    table = address + TILE_NBYTES
+    segments = entries(table, SEGMENT)
+    copied_table = table + most * SEGMENT_NBYTES
+    copied = entries(copied_table, SEGMENT)
+    scratch = copied_table + most * SEGMENT_NBYTES
     pixel, source_row, result_row = (
         call.source_strides[3],
         call.source_strides[2],

@@ -18,15 +18,15 @@ from ...axis import Axis
 from ...geometry import ConvGeometry
 from ..protocol import Product
 from ..structure import Factors
-from . import launch, phases, pool, rowwise
+from . import compiled, launch, phases, pool, rowwise
 from .blocks import PIECES_A_THREAD
 from .finish import NOTHING, Finish
 from .separable_blend import MOST_ROWS, UNROLLED
 from .separable_blend import kernels as blend_kernels
+from .separable_records import CALL, RESIDUE, scratch_nbytes
 from .separable_spread import kernels as spread_kernels
 from .separable_taps import MOST_TAPS
 from .separable_weave import WEAVING, order, weave
-from .separable_worker import CALL, RESIDUE, scratch_nbytes, worker
 from .vector import ELEMENTS, Element, Path, path
 
 #: What a thread's ring of rows may take of the caches; strips are cut to fit.
@@ -284,7 +284,7 @@ class Layout:
         self.scratch_nbytes = each * self.threads
         large = batch * y.result_size * x.result_size * pixel >= past_bytes()
         self.call = launch.Call(
-            worker(),
+            compiled.worker("separable_worker", "separable"),
             CALL,
             self.scratch_nbytes,
             **y.fields("y"),

@@ -12,13 +12,11 @@ import functools
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from . import compiled
 from .native import I64, offset
 from .separable_taps import MOST_TAPS, TapsEmitter
-from .vector import PATHS, Path
+from .vector import Path
 
 _int = np.int64
 
@@ -84,26 +82,7 @@ def _room(path: Path, channelwise: bool, taps: int, rows: int) -> int:
 
 @functools.cache
 def _kernel(path: Path, element: int, channelwise: bool, taps: int, rows: int) -> int:
-    constants = (path.name, element, int(channelwise), taps, rows)
-    name, element, channelwise_, taps, rows = constants
-
-    def blend(arguments):
-        emit(name, element, channelwise_, taps, rows, arguments)
-
-    return compiled.address(compiled.TILE, blend)
-
-
-@intrinsic(prefer_literal=True)
-def emit(typing, path, element, channelwise, taps, rows, arguments):
-    """Generate the blend; all but the last are constants."""
-    signature = types.void(path, element, channelwise, taps, rows, arguments)
-    constants = [constant.literal_value for constant in (element, channelwise, taps, rows)]
-
-    def generate(context, builder, signature, arguments):
-        _Blend(PATHS[path.literal_value], *constants, builder, arguments[-1])
-        return context.get_dummy_value()
-
-    return signature, generate
+    return compiled.kernel(_Blend, path, element, channelwise, taps, rows)
 
 
 class _Blend(TapsEmitter):
@@ -117,14 +96,14 @@ class _Blend(TapsEmitter):
         self,
         path: Path,
         element: int,
-        channelwise: int,
+        channelwise: bool,
         taps: int,
         rows: int,
         builder: ir.IRBuilder,
         arguments: ir.Value,
     ) -> None:
         super().__init__(path, element, builder, BLEND, arguments)
-        self.channelwise, self.taps = bool(channelwise), taps
+        self.channelwise, self.taps = channelwise, taps
         self.rows = rows
         self.sources = [self._source(I64(t)) for t in range(taps)]
         self.splats = [

@@ -13,13 +13,11 @@ import functools
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from . import compiled
 from .native import I64, offset
 from .separable_taps import MOST_TAPS, TapsEmitter
-from .vector import PATHS, Path
+from .vector import Path
 
 #: What a spread is called with, by address.
 SPREAD = np.dtype(
@@ -55,26 +53,7 @@ def kernels(path: Path, element: int, channelwise: bool, most: int) -> np.ndarra
 
 @functools.cache
 def _kernel(path: Path, element: int, channelwise: bool, taps: int) -> int:
-    constants = (path.name, element, int(channelwise), taps)
-    name, element, channelwise_, taps = constants
-
-    def spread(arguments):
-        emit(name, element, channelwise_, taps, arguments)
-
-    return compiled.address(compiled.TILE, spread)
-
-
-@intrinsic(prefer_literal=True)
-def emit(typing, path, element, channelwise, taps, arguments):
-    """Generate the spread; all but the last are constants."""
-    signature = types.void(path, element, channelwise, taps, arguments)
-    constants = [constant.literal_value for constant in (element, channelwise, taps)]
-
-    def generate(context, builder, signature, arguments):
-        _Spread(PATHS[path.literal_value], *constants, builder, arguments[-1])
-        return context.get_dummy_value()
-
-    return signature, generate
+    return compiled.kernel(_Spread, path, element, channelwise, taps)
 
 
 class _Spread(TapsEmitter):
@@ -84,13 +63,13 @@ class _Spread(TapsEmitter):
         self,
         path: Path,
         element: int,
-        channelwise: int,
+        channelwise: bool,
         taps: int,
         builder: ir.IRBuilder,
         arguments: ir.Value,
     ) -> None:
         super().__init__(path, element, builder, SPREAD, arguments)
-        self.channelwise, self.taps = bool(channelwise), taps
+        self.channelwise, self.taps = channelwise, taps
         held, b = self.arguments, builder
         self.sources = [self._source(I64(t)) for t in range(taps)]
         self.splats = [self._weight(I64(t)) for t in range(taps) if not channelwise]

@@ -10,14 +10,11 @@ import functools
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from . import compiled
 from .native import I64, offset
 from .separable_taps import TapsEmitter
-from .vector import PATHS, Path
+from .vector import Path
 
 #: What a weave is called with, by address.
 WEAVE = np.dtype(
@@ -42,12 +39,7 @@ WEAVING = ("avx512", "avx2")
 @functools.cache
 def weave(path: Path, element: int, channelwise: bool, taps: tuple[int, ...]) -> int:
     """Return the address of the kernel that blends streams of so many taps into one row."""
-    name, channelwise_, digits = path.name, int(channelwise), "".join(map(str, taps))
-
-    def woven(arguments):
-        emit(name, element, channelwise_, digits, arguments)
-
-    return compiled.address(compiled.TILE, woven)
+    return compiled.kernel(_Weave, path, element, channelwise, taps)
 
 
 @functools.cache
@@ -64,19 +56,6 @@ def order(path: Path, pixel: int, streams: int) -> np.ndarray:
     return np.where(there < words, stream * words + there, 0).astype(np.int32)
 
 
-@intrinsic(prefer_literal=True)
-def emit(typing, path, element, channelwise, taps, arguments):
-    """Generate the weave; all but the last are constants."""
-    signature = types.void(path, element, channelwise, taps, arguments)
-    constants = [constant.literal_value for constant in (element, channelwise, taps)]
-
-    def generate(context, builder, signature, arguments):
-        _Weave(PATHS[path.literal_value], *constants, builder, arguments[-1])
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
 class _Weave(TapsEmitter):
     """The generator of one weave.
 
@@ -89,8 +68,8 @@ class _Weave(TapsEmitter):
         self,
         path: Path,
         element: int,
-        channelwise: int,
-        taps: str,
+        channelwise: bool,
+        taps: tuple[int, ...],
         builder: ir.IRBuilder,
         arguments: ir.Value,
     ) -> None:
@@ -98,12 +77,11 @@ class _Weave(TapsEmitter):
         b = builder
         words = path.nbytes // 4
         self.words = ir.VectorType(ir.IntType(32), words)
-        members = [int(digit) for digit in taps]
-        sources = [self._source(I64(t)) for t in range(sum(members))]
+        sources = [self._source(I64(t)) for t in range(sum(taps))]
         whole = I64(0) if channelwise else None  # pixels, from the first channel on
-        weights = [self._weight(I64(t), whole) for t in range(sum(members))]
+        weights = [self._weight(I64(t), whole) for t in range(sum(taps))]
         self.orders = []
-        for member in range(len(members)):
+        for member in range(len(taps)):
             at = offset(b, self._pointer("order"), member * path.nbytes)
             loaded = b.load(b.bitcast(at, self.words.as_pointer()), typ=self.words)
             loaded.align = 4
@@ -121,7 +99,7 @@ class _Weave(TapsEmitter):
                 there = b.sdiv(left_at(position), I64(self.itemsize))
                 self._mask(there, self.lanes)
                 taken, blended = iter(zip(sources, weights, strict=True)), []
-                for count in members:
+                for count in taps:
                     value = self._constant(0)
                     for _ in range(count):
                         source, weight = next(taken)
@@ -131,7 +109,7 @@ class _Weave(TapsEmitter):
                 for member, value in enumerate(self._ordered(blended)):
                     at = b.bitcast(offset(b, out, member * nbytes), self.vector.as_pointer())
                     b.store(value, at).align = self.itemsize
-                further = b.mul(held["step"], I64(len(members)))
+                further = b.mul(held["step"], I64(len(taps)))
                 return b.add(position, held["step"]), offset(b, out, further)
 
             return self._while(state, going, body)
@@ -152,7 +130,7 @@ class _Weave(TapsEmitter):
         several = self.path.name == "avx512"  # two sources at once
         name = "llvm.x86.avx512.vpermi2var.ps.512" if several else "llvm.x86.avx2.permps"
         kinds = [floats, order.type, floats] if several else [floats, order.type]
-        function = cgutils.get_or_insert_function(b.module, ir.FunctionType(floats, kinds), name)
+        function = b.module.declare_intrinsic(name, (), ir.FunctionType(floats, kinds))
         result = None
         each = 2 if several else 1
         for first in range(0, len(sources), each):  # bits above the lanes' choose between these

@@ -20,88 +20,24 @@ left out, which is the same to the last bit.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
-from llvmlite import ir
-from numba import carray, njit, types
-from numba.extending import intrinsic
 
-from . import compiled
 from .direct_places import inside
-from .native import clear, copy, finish_stores, pointer, run_tile, take_next
-from .separable_blend import BLEND, BLEND_NBYTES, ROWS
+from .intrinsics import clear, copy, entries, finish_stores, inlined, move, run_tile, take_next
+from .separable_blend import BLEND, BLEND_NBYTES
+from .separable_records import CALL, RESIDUE
 from .separable_spread import SPREAD, SPREAD_NBYTES
 from .separable_taps import MOST_TAPS
 from .separable_weave import WEAVE, WEAVE_NBYTES
 
-_int = np.int64
-_LEVELS, _KINDS = len(ROWS), MOST_TAPS + 1  # of blends; see separable_blend.kernels
-
-
-@intrinsic(prefer_literal=True)
-def move(typing, target, source, nbytes):
-    """Copy 4 bytes, or a power of two more that is a constant, from one address to another."""
-    signature = types.void(target, source, nbytes)
-
-    def generate(context, builder, signature, arguments):
-        words = signature.args[2].literal_value // 4
-        kind = ir.VectorType(ir.IntType(32), words)
-        at = [builder.inttoptr(address, kind.as_pointer()) for address in arguments[:2]]
-        loaded = builder.load(at[1], typ=kind)
-        loaded.align = 4
-        builder.store(loaded, at[0]).align = 4
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-#: Results at the same place modulo the step read the source alike; see phases.Phase.
-RESIDUE = np.dtype([("first", _int), ("taps", _int), ("weights", _int)])
-_OF_AXIS = (
-    *("source_size", "result_size", "source_step", "step", "space"),
-    "residues",  # address of RESIDUEs, as many as the step
-    *("low", "span"),  # where the first `step` results read, all together
-)
-#: What a packed kernel has for the worker, in this order.
-PACKED = (
-    *(f"{axis}_{name}" for axis in "yx" for name in ("kernels", "weights", "weights_step")),
-    *("spreads", "weave"),  # addresses of kernels and of a kernel
-)
-#: What a worker is called with; all steps and sizes but those above are in bytes.
-CALL = np.dtype(
-    [
-        *((name, _int) for name in ("counter", "source", "out")),
-        *((name, _int) for name in ("scale", "bias", "residual", "activation", *PACKED)),
-        *((f"{axis}_{name}", _int) for axis in "yx" for name in _OF_AXIS),
-        *((name, _int) for name in ("pixel", "move", "moves")),  # see BLEND
-        *((name, _int) for name in ("block", "blocks", "strip", "strips", "units")),  # results
-        *((name, _int) for name in ("streams", "chunk", "spreading")),
-        ("past", _int),  # bytes of a vector, where results go past the caches; or 0
-        ("rows", _int),  # of results that are blended at once, at most
-        *((name, _int) for name in ("order", "weave_step")),
-        *((name, _int) for name in ("ring", "ring_step", "stream_step", "most_taps")),
-        *((name, _int) for name in ("scratch", "scratch_nbytes", "staged_nbytes")),
-    ]
-)
-
-
-def scratch_nbytes(most_taps: int, ring: int, ring_step: int, streams: int, staged: int) -> int:
-    """Return the scratch of one thread: kernels' arguments, tags, ring, streams, a row."""
-    words = 2 * BLEND_NBYTES + WEAVE_NBYTES + SPREAD_NBYTES + 8 * (2 * most_taps + ring)
-    return -(-words // 64) * 64 + ring * ring_step + streams + staged
-
-
-@functools.cache
-def worker() -> int:
-    """Return the address of the worker, compiled on first use."""
-    return compiled.address(compiled.WORKER, separable)
+#: Blends of any number of rows; see separable_blend.kernels.
+KINDS = MOST_TAPS + 1
 
 
 def _taking(chunk):
     """Return a function that copies pixels, `chunk` bytes at a time, to where they lie in a row."""
 
-    @njit
+    @inlined
     def take(target, source, outer, outer_step, inner, inner_step, pixel):
         for i in range(outer):
             at = source + i * outer_step
@@ -120,7 +56,7 @@ def _taking(chunk):
 _take4, _take16, _take64 = (_taking(chunk) for chunk in (4, 16, 64))
 
 
-@njit
+@inlined
 def _take(chunk, target, source, outer, outer_step, inner, inner_step, pixel):
     if chunk == 4:
         _take4(target, source, outer, outer_step, inner, inner_step, pixel)
@@ -130,18 +66,18 @@ def _take(chunk, target, source, outer, outer_step, inner, inner_step, pixel):
         _take64(target, source, outer, outer_step, inner, inner_step, pixel)
 
 
-@njit
+@inlined
 def _resample(call, along, source, start, width, work, target):
     """Resample the row at `source` to `width` results from `start` on, at `target`.
 
     `along` is the address of a BLEND, a WEAVE and a SPREAD.
     """
     weave_address, spread_address = along + BLEND_NBYTES, along + BLEND_NBYTES + WEAVE_NBYTES
-    blend = carray(pointer(along), 1, BLEND)[0]
-    sources = carray(pointer(blend.sources), call.most_taps, _int)
-    residues = carray(pointer(call.x_residues), call.x_step, RESIDUE)
-    kernels = carray(pointer(call.x_kernels), _KINDS, _int)
-    spreads = carray(pointer(call.spreads), _KINDS, _int)
+    blend = entries(along, BLEND)[0]
+    sources = entries(blend.sources, np.int64)
+    residues = entries(call.x_residues, RESIDUE)
+    kernels = entries(call.x_kernels, np.int64)
+    spreads = entries(call.spreads, np.int64)
     pixel, step, source_step = call.pixel, call.x_step, call.x_source_step
     each = -(-width // step)  # results of a residue
     if call.x_span == 0:
@@ -196,7 +132,7 @@ def _resample(call, along, source, start, width, work, target):
         if call.weave:
             blended += residue.taps
         elif call.spreading:
-            spread = carray(pointer(spread_address), 1, SPREAD)[0]
+            spread = entries(spread_address, SPREAD)[0]
             spread.count = residue.taps
             spread.weights = weights
             spread.pixels = each
@@ -209,7 +145,7 @@ def _resample(call, along, source, start, width, work, target):
             blend.out = target if step == 1 else streams + i * call.stream_step
             run_tile(kernels[min(residue.taps, MOST_TAPS)], along)
     if call.weave:
-        weaving = carray(pointer(weave_address), 1, WEAVE)[0]
+        weaving = entries(weave_address, WEAVE)[0]
         weaving.out, weaving.nbytes = target, each * pixel
         run_tile(call.weave, weave_address)
     elif step > 1 and not call.spreading:
@@ -218,22 +154,22 @@ def _resample(call, along, source, start, width, work, target):
 
 def separable(call_address, thread):
     """Take pieces of work until there are none left."""
-    call = carray(pointer(call_address), 1, CALL)[0]
-    y_residues = carray(pointer(call.y_residues), call.y_step, RESIDUE)
-    kernels = carray(pointer(call.y_kernels), (_LEVELS, _KINDS), _int)
+    call = entries(call_address, CALL)[0]
+    y_residues = entries(call.y_residues, RESIDUE)
+    kernels = entries(call.y_kernels, np.int64)
     at = call.scratch + thread * call.scratch_nbytes
     across_address, along_address = at, at + BLEND_NBYTES
-    across = carray(pointer(across_address), 1, BLEND)[0]
-    along = carray(pointer(along_address), 1, BLEND)[0]
+    across = entries(across_address, BLEND)[0]
+    along = entries(along_address, BLEND)[0]
     at += 2 * BLEND_NBYTES
-    weaving = carray(pointer(at), 1, WEAVE)[0]
+    weaving = entries(at, WEAVE)[0]
     at += WEAVE_NBYTES
-    spread = carray(pointer(at), 1, SPREAD)[0]
+    spread = entries(at, SPREAD)[0]
     at += SPREAD_NBYTES
     along.sources, across.sources = at, at + 8 * call.most_taps
-    y_sources = carray(pointer(across.sources), call.most_taps, _int)
+    y_sources = entries(across.sources, np.int64)
     at += 16 * call.most_taps
-    held = carray(pointer(at), call.ring, _int)  # which row of the source is in each of the ring
+    held = entries(at, np.int64)  # which row of the source is in each of the ring
     at += 8 * call.ring
     ring = at + -at % 64
     work = ring + call.ring * call.ring_step
@@ -262,7 +198,8 @@ def separable(call_address, thread):
         start = strip * call.strip
         width = min(call.strip, call.x_result_size - start)
         across.nbytes = width * call.pixel
-        held[:] = -1
+        for slot in range(call.ring):
+            held[slot] = -1
         y, stop = block * call.block, min((block + 1) * call.block, call.y_result_size)
         while y < stop:
             u, residue = divmod(y, call.y_step)
@@ -299,7 +236,7 @@ def separable(call_address, thread):
                     across.weights3 = there
                 rows += 1
             level, kind = rows >> 1, min(across.count, MOST_TAPS)  # the last of ROWS that is there
-            while kernels[level, kind] == 0:
+            while kernels[level * KINDS + kind] == 0:
                 level -= 1
             place = ((n * call.y_result_size + y) * call.x_result_size + start) * call.pixel
             across.out = call.out + place
@@ -308,5 +245,5 @@ def separable(call_address, thread):
                 across.past = 1
             if call.residual:
                 across.residual = call.residual + place
-            run_tile(kernels[level, kind], across_address)
+            run_tile(kernels[level * KINDS + kind], across_address)
             y += 1 << level

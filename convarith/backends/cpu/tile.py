@@ -30,14 +30,12 @@ import functools
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from . import compiled
 from .distance import Distance, hidden
 from .emitter import Emitter
 from .native import BYTES, I1, I64, offset
-from .vector import PATHS, Path
+from .vector import Path
 
 #: What a tile is called with, by address.
 TILE = np.dtype(
@@ -66,6 +64,7 @@ TILE = np.dtype(
     ]
 )
 SEGMENT = np.dtype([("a_offset", np.int64), ("b_offset", np.int64)])
+TILE_NBYTES, SEGMENT_NBYTES = TILE.itemsize, SEGMENT.itemsize  # Numba does not look it up
 
 B_OFFSET = SEGMENT.itemsize // 2
 
@@ -118,12 +117,10 @@ def kernel(
         Whether each step asks the second-level cache for what lies `ahead` of it in B: what the
         next tile of other lanes reads, while the last one that reads these is at work.
     """
-    name, masks = path.name, (MASKED if partial else 0) | (B_MASKED if in_place else 0)
-
-    def tile(arguments):
-        emit(name, element, rows, vectors, kind, taps, chains, masks, adjacent, asks, arguments)
-
-    return compiled.address(compiled.TILE, tile)
+    masks = (MASKED if partial else 0) | (B_MASKED if in_place else 0)
+    return compiled.kernel(
+        _Tile, path, element, rows, vectors, kind, taps, chains, masks, adjacent, asks
+    )
 
 
 def shapes(path: Path, channelwise: bool = False, taps: int = 0) -> list[tuple[int, int]]:
@@ -141,24 +138,6 @@ def shapes(path: Path, channelwise: bool = False, taps: int = 0) -> list[tuple[i
         # LLVM spills more.
         and (not (taps and channelwise) or rows + taps - 1 <= 2 * Distance.GROUP)
     ]
-
-
-@intrinsic(prefer_literal=True)
-def emit(
-    typing, path, element, rows, vectors, kind, taps, chains, masks, adjacent, asks, arguments
-):
-    """Generate the kernel; all but the last are constants."""
-    constants = element, rows, vectors, kind, taps, chains, masks, adjacent, asks
-    signature = types.void(path, *constants, arguments)
-    emitter = functools.partial(
-        _Tile, PATHS[path.literal_value], *(constant.literal_value for constant in constants)
-    )
-
-    def generate(context, builder, signature, arguments):
-        emitter(builder, arguments[-1])
-        return context.get_dummy_value()
-
-    return signature, generate
 
 
 class _Tile(Emitter):

@@ -33,7 +33,7 @@ import numpy as np
 from ...axis import Axis
 from ...geometry import ConvGeometry
 from ..protocol import Product
-from . import cook_toom, launch, phases, pool, winograd_transforms
+from . import compiled, cook_toom, launch, phases, pool, winograd_transforms
 from .direct import MOST_JOBS, DirectPlan
 from .direct import Packed as DirectPacked
 from .finish import Finish
@@ -42,8 +42,8 @@ from .tile import ALONG_STEPS, DENSE
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS, Element, Path
 from .winograd_layout import LARGE_KERNEL, STREAMED_BYTES, VECTORS, Layout, whole_vectors
+from .winograd_records import PACK, PANEL
 from .winograd_transforms import TAPS, TRANSFORM
-from .winograd_worker import PACK, PANEL, pack_worker
 
 #: What is rounded besides the sum over channels: coefficients and steps, on two axes, both ways.
 STEPS = 32
@@ -292,7 +292,7 @@ class WinogradPlan:
         threads = min(units, launch.allowed(packed.size))
         each = -(-TRANSFORM.itemsize // 64) * 64
         call = launch.Call(
-            pack_worker(),
+            compiled.worker("winograd_worker", "pack"),
             PACK,
             each * threads,
             r=self.algorithm.r,

@@ -8,23 +8,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import launch, pool
+from . import compiled, launch, pool
 from .blocks import PIECES_A_THREAD, choose_tile
 from .tile import ALONG_ROWS, DENSE
 from .tile import kernel as tile_kernel
 from .vector import ELEMENTS
-from .winograd_gradient_worker import (
+from .winograd_gradient_records import (
     CALL,
-    HEAD,
     JOB,
     OPERAND,
     PART,
     SPAN,
     SUMS,
     TRANSFORMS,
-    worker,
 )
 from .winograd_layout import VECTORS, plane_strides, whole_vectors
+from .winograd_records import HEAD
 from .winograd_transforms import RESULTS, SOURCES
 from .winograd_transforms import SUMS as OF_SUMS
 
@@ -138,7 +137,7 @@ class Layout:
         entry["offset"], entry["product"] = u_offset, u_product
         operands["advance"] = m * operands["step"]
         self.call = launch.Call(
-            worker(),
+            compiled.worker("winograd_gradient_worker", "winograd_gradient"),
             CALL,
             each * threads,
             chunk=self.chunk,

@@ -17,78 +17,18 @@ span by itself.
 
 from __future__ import annotations
 
-import functools
-
-import numpy as np
-from numba import carray, njit
-
-from . import compiled
-from .native import copy, pointer, run_tile, take_next
-from .tile import SEGMENT, TILE
+from .intrinsics import copy, entries, inlined, run_tile, take_next
+from .tile import SEGMENT, SEGMENT_NBYTES, TILE, TILE_NBYTES
+from .winograd_gradient_records import CALL, JOB, OPERAND, PART, SPAN, TRANSFORMS
+from .winograd_records import HEAD
 from .winograd_transforms import TRANSFORM
 from .winograd_window import point_at_window
 
-_int = np.int64
 
-#: What is transformed in the first part.
-OPERAND = np.dtype(
-    [
-        *((name, _int) for name in ("of_g", "transform", "length")),  # of g or of x; n or m pixels
-        *((name, _int, 2) for name in ("first", "step", "advance", "size")),  # of windows (y, x)
-        ("strides", _int, 3),  # in bytes, over (n, y, x)
-        *((name, _int) for name in ("parts", "part_count")),  # blocks or panels
-        *((name, _int) for name in ("offset", "product")),  # bytes in V and U
-    ]
-)
-#: Taps of one residue of each axis: a product with V and U of its own.
-JOB = np.dtype([("v_offset", _int), ("c_offset", _int)])  # in bytes; of the first tap
-#: Channels of x (a block) or of g (a panel) in whole vectors, the first ones perhaps another's.
-PART = np.dtype(
-    [
-        (name, _int)
-        for name in (
-            *("first", "another", "count"),  # channels
-            *("start", "nbytes"),  # bytes of a pixel
-            "before",  # bytes that a square's parts before this one take in V or U
-            "kernel",  # address of the tile kernel of a panel
-        )
-    ]
-)
-#: Panels side by side, whose sums are transformed together; as PART has the names.
-SPAN = np.dtype([(name, _int) for name in ("first", "stop", "another", "start", "nbytes")])
-#: What the worker is called with.
-CALL = np.dtype(
-    [
-        *((name, _int) for name in ("counter", "x", "g", "out", "shared")),
-        *((name, _int) for name in ("part", "first", "count", "chunk", "runs")),  # squares
-        ("squares", _int, 2),
-        *((name, _int) for name in ("n", "r", "itemsize", "vector", "rows")),
-        *((name, _int) for name in ("operands", "operand_count", "pieces")),
-        *((name, _int) for name in ("jobs", "job_count", "blocks", "block_count")),
-        *((name, _int) for name in ("panels", "panel_count", "spans", "span_count", "of_sums")),
-        *((name, _int) for name in ("u_offset", "v_product", "u_product", "m_product")),
-        *((name, _int) for name in ("tap_row", "tap_pixel", "c_row")),  # bytes of the result
-        *((name, _int) for name in ("staged", "products")),  # where they lie in scratch
-        *((name, _int) for name in ("scratch", "scratch_nbytes")),
-    ]
-)
-#: The parts.
-TRANSFORMS, SUMS = 0, 1
-_TILE, _SEGMENT, _TRANSFORM = TILE.itemsize, SEGMENT.itemsize, TRANSFORM.itemsize
-#: Scratch that the records take; a copied window follows.
-HEAD = -(-(_TILE + _SEGMENT + _TRANSFORM) // 64) * 64
-
-
-@functools.cache
-def worker() -> int:
-    """Return the address of the worker, compiled on first use."""
-    return compiled.address(compiled.WORKER, winograd_gradient)
-
-
-@njit
+@inlined
 def _transform(call, operand, start, stop, transform, transform_address, copied):
     """Transform squares `start` to `stop` of the chunk."""
-    parts = carray(pointer(operand.parts), operand.part_count, PART)
+    parts = entries(operand.parts, PART)
     array = call.g if operand.of_g else call.x
     transform.product = operand.product
     for place in range(start, stop):
@@ -115,7 +55,7 @@ def _transform(call, operand, start, stop, transform, transform_address, copied)
             run_tile(operand.transform, transform_address)
 
 
-@njit
+@inlined
 def _sum_products(call, job, block, span, panels, products, tile, tile_address):
     """Sum each product over the squares, for all channels of a block and a span."""
     tile.a_step = block.nbytes
@@ -142,7 +82,7 @@ def _sum_products(call, job, block, span, panels, products, tile, tile_address):
         products += call.m_product
 
 
-@njit
+@inlined
 def _transform_sums(call, job, block, span, products, transform, transform_address, staged):
     """Transform the sums of a block and a span to taps."""
     r, nbytes = call.r, span.nbytes
@@ -182,21 +122,21 @@ def _transform_sums(call, job, block, span, products, transform, transform_addre
 
 def winograd_gradient(call_address, thread):
     """Take pieces of work of one part until there are none left."""
-    call = carray(pointer(call_address), 1, CALL)[0]
-    operands = carray(pointer(call.operands), call.operand_count, OPERAND)
-    jobs = carray(pointer(call.jobs), call.job_count, JOB)
-    blocks = carray(pointer(call.blocks), call.block_count, PART)
-    panels = carray(pointer(call.panels), call.panel_count, PART)
-    spans = carray(pointer(call.spans), call.span_count, SPAN)
+    call = entries(call_address, CALL)[0]
+    operands = entries(call.operands, OPERAND)
+    jobs = entries(call.jobs, JOB)
+    blocks = entries(call.blocks, PART)
+    panels = entries(call.panels, PART)
+    spans = entries(call.spans, SPAN)
     scratch = call.scratch + thread * call.scratch_nbytes
-    tile = carray(pointer(scratch), 1, TILE)[0]
-    segment = carray(pointer(scratch + _TILE), 1, SEGMENT)[0]
-    transform_address = scratch + _TILE + _SEGMENT
-    transform = carray(pointer(transform_address), 1, TRANSFORM)[0]
+    tile = entries(scratch, TILE)[0]
+    segment = entries(scratch + TILE_NBYTES, SEGMENT)[0]
+    transform_address = scratch + TILE_NBYTES + SEGMENT_NBYTES
+    transform = entries(transform_address, TRANSFORM)[0]
     segment.a_offset = 0
     segment.b_offset = 0
     tile.a_row = call.itemsize
-    tile.segments = scratch + _TILE
+    tile.segments = scratch + TILE_NBYTES
     tile.count = 1
     tile.lanes = call.vector // call.itemsize
     tile.scale = 0

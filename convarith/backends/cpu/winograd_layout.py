@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import launch, pool
+from . import compiled, launch, pool
 from .blocks import PIECES_A_THREAD, Tile, choose_tile
-from .winograd_transforms import PRODUCTS, SOURCES, TAPS
-from .winograd_worker import (
+from .winograd_records import (
     ALL,
     CALL,
     FIRST_HALF,
     JOB,
     SECOND_HALF,
     scratch_nbytes,
-    worker,
 )
+from .winograd_transforms import PRODUCTS, SOURCES, TAPS
 
 if TYPE_CHECKING:
     from .finish import Finish
@@ -114,7 +113,7 @@ class Layout:
         sizes = [axis.output if plan.transposed else axis.size for axis in plan.axes]
         results = [axis.size if plan.transposed else axis.output for axis in plan.axes]
         self.call = launch.Call(
-            worker(),
+            compiled.worker("winograd_worker", "winograd"),
             CALL,
             each * threads,
             source_size=sizes,

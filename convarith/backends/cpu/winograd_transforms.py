@@ -15,15 +15,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from . import compiled, cook_toom
 from .distance import Distance, hidden
 from .emitter import Emitter
 from .native import BYTES, I64, offset
-from .vector import ELEMENTS, PATHS, Path
+from .vector import ELEMENTS, Path
 
 #: What a transform is called with, by address; steps and offsets are in bytes.
 TRANSFORM = np.dtype(
@@ -43,6 +40,7 @@ TRANSFORM = np.dtype(
         )
     ]
 )
+TRANSFORM_NBYTES = TRANSFORM.itemsize
 
 #: What is transformed: the first three by a product, sources and the last two by its adjoint.
 TAPS, SOURCES, PRODUCTS, RESULTS, SUMS = range(5)
@@ -51,25 +49,7 @@ TAPS, SOURCES, PRODUCTS, RESULTS, SUMS = range(5)
 @functools.cache
 def kernel(path: Path, element: int, m: int, r: int, kind: int) -> int:
     """Return the address of a transform of F(m, r)."""
-    name = path.name
-
-    def transform(arguments):
-        emit(name, element, m, r, kind, arguments)
-
-    return compiled.address(compiled.TILE, transform)
-
-
-@intrinsic(prefer_literal=True)
-def emit(typing, path, element, m, r, kind, arguments):
-    """Generate the kernel; all but the last are constants."""
-    signature = types.void(path, element, m, r, kind, arguments)
-    constants = [constant.literal_value for constant in (element, m, r, kind)]
-
-    def generate(context, builder, signature, arguments):
-        _Transform(PATHS[path.literal_value], *constants, builder, arguments[-1])
-        return context.get_dummy_value()
-
-    return signature, generate
+    return compiled.kernel(_Transform, path, element, m, r, kind)
 
 
 class _Transform(Emitter):
@@ -148,7 +128,8 @@ class _Transform(Emitter):
         stack = None
         if rows * columns > self.path.registers:
             nbytes = self.lanes * self.itemsize
-            room = cgutils.alloca_once(b, ir.ArrayType(self.vector, rows * columns))
+            with b.goto_entry_block():
+                room = b.alloca(ir.ArrayType(self.vector, rows * columns))
             room.align = nbytes
             stack = hidden(b, b.bitcast(room, BYTES))
 

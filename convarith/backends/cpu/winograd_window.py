@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from numba import njit
-
-from .native import clear, copy
+from .intrinsics import clear, copy, inlined
 
 #: Pixels that are neighbours.
 ONE_STEP = (1, 1)
 
 
-@njit
+@inlined
 def point_at_window(transform, image, y, x, length, size, strides, step, copied):
     """Let a transform read ``length x length`` pixels of an image, from (y, x) on in steps.
 

@@ -19,96 +19,14 @@ lie outside are staged. The last panel may overlap the one before: what both wri
 
 from __future__ import annotations
 
-import functools
-
-import numpy as np
-from numba import carray, njit
-
-from . import compiled
-from .native import copy, pointer, run_tile, take_next
-from .tile import SEGMENT, TILE
+from .intrinsics import copy, entries, inlined, run_tile, take_next
+from .tile import SEGMENT, SEGMENT_NBYTES, TILE, TILE_NBYTES
+from .winograd_records import ALL, CALL, FIRST_HALF, HEAD, JOB, PACK, PANEL, SECOND_HALF
 from .winograd_transforms import TRANSFORM
 from .winograd_window import ONE_STEP, point_at_window
 
-_int = np.int64
 
-#: What a call does.
-ALL, FIRST_HALF, SECOND_HALF = 0, 1, 2
-
-#: One phase of each axis (y, x); see phases.Phase.
-JOB = np.dtype(
-    [
-        *((name, _int, 2) for name in ("start", "count", "first", "squares")),
-        ("packed", _int),  # bytes from the packed kernel's start
-    ]
-)
-#: Columns of results, in whole vectors; the last panel may overlap the one before.
-PANEL = np.dtype(
-    [
-        (name, _int)
-        for name in (
-            *("b_offset", "c_offset"),  # bytes from the job's kernel, and from a result's pixel
-            *("kernel", "kernel_last"),  # addresses of the tile kernels, and of a block's last tile
-            "nbytes",
-        )
-    ]
-)
-#: What a worker is called with. Strides are in bytes, over (n, y, x).
-CALL = np.dtype(
-    [
-        *((name, _int) for name in ("counter", "source", "packed", "out")),
-        *((name, _int) for name in ("scale", "bias", "residual", "activation")),
-        ("shared", _int),  # the V that threads share, of some blocks
-        *((name, _int) for name in ("part", "first_block", "block_count", "pieces")),
-        ("source_size", _int, 2),
-        ("source_strides", _int, 3),
-        ("result_strides", _int, 3),
-        ("result_step", _int, 2),
-        # Where the kernel is its r x r taps, else 0: the address of their transform, the bytes of
-        # a tap, and from one product of a panel to the next.
-        *((name, _int) for name in ("of_taps", "r", "tap", "b_product")),
-        *((name, _int) for name in ("batch", "m", "n", "itemsize", "vector", "depth", "rows")),
-        *((name, _int) for name in ("of_sources", "of_products")),  # addresses of the transforms
-        *((name, _int) for name in ("jobs", "job_count", "panels", "panel_count")),
-        *((name, _int) for name in ("blocks", "shared_nbytes")),  # of V of a block
-        *((name, _int) for name in ("v_product", "m_product", "panel_nbytes")),
-        *((name, _int) for name in ("scratch", "scratch_nbytes")),
-    ]
-)
-#: What the packing worker is called with.
-PACK = np.dtype(
-    [
-        *((name, _int) for name in ("counter", "taps", "packed", "r", "depth", "tap", "vector")),
-        *((name, _int) for name in ("of_taps", "panels", "panel_count", "job_nbytes", "units")),
-        *((name, _int) for name in ("scratch", "scratch_nbytes")),
-    ]
-)
-_TILE, _SEGMENT, _TRANSFORM = TILE.itemsize, SEGMENT.itemsize, TRANSFORM.itemsize
-_HEAD = -(-(_TILE + _SEGMENT + _TRANSFORM) // 64) * 64
-
-
-def scratch_nbytes(products: int, pixel: int, panel: int, *more: int) -> int:
-    """Return the scratch of one thread: records, a window, two squares of results, and more.
-
-    More are M, and V or what a panel of taps is transformed to.
-    """
-    window = -(-products * pixel // 64) * 64
-    return _HEAD + window + products * 2 * panel + sum(more)
-
-
-@functools.cache
-def worker() -> int:
-    """Return the address of the worker, compiled on first use."""
-    return compiled.address(compiled.WORKER, winograd)
-
-
-@functools.cache
-def pack_worker() -> int:
-    """Return the address of the worker that transforms kernels, compiled on first use."""
-    return compiled.address(compiled.WORKER, pack)
-
-
-@njit
+@inlined
 def _transform_sources(call, job, first, stop, v, transform, transform_address, window):
     """Transform the sources of squares to V."""
     pixel = call.source_strides[2]
@@ -128,7 +46,7 @@ def _transform_sources(call, job, first, stop, v, transform, transform_address, 
         v += pixel
 
 
-@njit
+@inlined
 def _multiply(call, b, b_product, panel, squares, v, products, tile, tile_address):
     """Multiply V by a panel of the kernel."""
     tile.a_row = call.source_strides[2]
@@ -149,7 +67,7 @@ def _multiply(call, b, b_product, panel, squares, v, products, tile, tile_addres
         products += call.m_product
 
 
-@njit
+@inlined
 def _transform_taps(call, panel, taps, b, b_product, transform, transform_address):
     """Transform the taps of a panel to products of the kernel."""
     transform.pixel = call.tap
@@ -164,7 +82,7 @@ def _transform_taps(call, panel, taps, b, b_product, transform, transform_addres
         transform.products += panel.nbytes
 
 
-@njit
+@inlined
 def _transform_products(
     call, job, panel, first, stop, products, transform, transform_address, staged
 ):
@@ -211,23 +129,23 @@ def _transform_products(
 
 def winograd(call_address, thread):
     """Take pieces of work until there are none left."""
-    call = carray(pointer(call_address), 1, CALL)[0]
-    jobs = carray(pointer(call.jobs), call.job_count, JOB)
-    panels = carray(pointer(call.panels), call.panel_count, PANEL)
+    call = entries(call_address, CALL)[0]
+    jobs = entries(call.jobs, JOB)
+    panels = entries(call.panels, PANEL)
     scratch = call.scratch + thread * call.scratch_nbytes
-    tile = carray(pointer(scratch), 1, TILE)[0]
-    segment = carray(pointer(scratch + _TILE), 1, SEGMENT)[0]
-    transform_address = scratch + _TILE + _SEGMENT
-    transform = carray(pointer(transform_address), 1, TRANSFORM)[0]
+    tile = entries(scratch, TILE)[0]
+    segment = entries(scratch + TILE_NBYTES, SEGMENT)[0]
+    transform_address = scratch + TILE_NBYTES + SEGMENT_NBYTES
+    transform = entries(transform_address, TRANSFORM)[0]
     n2 = call.n * call.n
-    window = scratch + _HEAD
+    window = scratch + HEAD
     staged = window + (n2 * call.source_strides[2] + 63) // 64 * 64
     products = staged + 2 * n2 * call.panel_nbytes
     own = products + n2 * call.m_product
     segment.a_offset = 0
     segment.b_offset = 0
     tile.a_step = call.itemsize
-    tile.segments = scratch + _TILE
+    tile.segments = scratch + TILE_NBYTES
     tile.count = 1
     tile.length = call.depth
     tile.lanes = call.vector // call.itemsize
@@ -280,10 +198,10 @@ def winograd(call_address, thread):
 
 def pack(call_address, thread):
     """Transform the taps of one panel of one job after the other."""
-    call = carray(pointer(call_address), 1, PACK)[0]
-    panels = carray(pointer(call.panels), call.panel_count, PANEL)
+    call = entries(call_address, PACK)[0]
+    panels = entries(call.panels, PANEL)
     transform_address = call.scratch + thread * call.scratch_nbytes
-    transform = carray(pointer(transform_address), 1, TRANSFORM)[0]
+    transform = entries(transform_address, TRANSFORM)[0]
     while True:
         unit = take_next(call.counter)
         if unit >= call.units:
