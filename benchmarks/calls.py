@@ -68,6 +68,8 @@ def measured(case: Case, wanted: list[str] | None, options: Any) -> dict[str, An
         found = {n: first_call(n, options.threads, cold, options.seconds) for n in present}
     else:
         runs = {name: tiny(name, case, options.threads) for name in present}
+        for run in runs.values():
+            run()  # what a first call compiles is a case of its own
         found = dict(measure.interleaved(runs, options.seconds))
     return {
         "group": case.group,
@@ -81,8 +83,8 @@ def measured(case: Case, wanted: list[str] | None, options: Any) -> dict[str, An
 def first_call(name: str, threads: int, cold: bool, seconds: float) -> dict[str, Any]:
     """Return the time of import and first call in fresh processes, in ms.
 
-    What is compiled goes to a folder of ours, through Numba's own variable: a new one every time
-    for `cold`, and otherwise one that a process has filled before. The files themselves are in
+    What is compiled goes to a folder of this case's: a new one every time for `cold`, and otherwise
+    one that a process has filled before. The files themselves are in
     the system's cache in either case, and Python's own bytecode is compiled.
     """
     totals: list[float] = []
@@ -102,7 +104,7 @@ def _process(name: str, threads: int, folder: Path) -> tuple[float, float]:
     """Return the seconds of import and of the first call in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", FIRST_CALLS[name], str(threads)],
-        env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
+        env={**os.environ, "CONVARITH_CACHE": str(folder)},
         check=True,
         capture_output=True,
         text=True,
