@@ -64,10 +64,14 @@ def _frozen(value: Any, depth: int = 3) -> Any:
 
 def _plain(values: tuple[Any, ...]) -> bool:
     """Whether all are integers, words, None, or tuples of these: equal only to their like."""
-    others = set(map(type, values)) - _PLAIN_TYPES
-    if not others:
-        return True
-    return others == {tuple} and all(_plain(each) for each in values if type(each) is tuple)
+    for value in values:  # in half the time of sets and generators
+        kind = type(value)
+        if kind is tuple:
+            if not _plain(value):
+                return False
+        elif kind not in _PLAIN_TYPES:
+            return False
+    return True
 
 
 def forward(
