@@ -36,7 +36,13 @@ BACKENDS = ["reference", *CPU, pytest.param("cuda", marks=pytest.mark.cuda)]
 
 #: The modules of laws of ours, which hold on every backend and path. The others compare with a
 #: framework, and once is enough.
-LAWS = {f"test_{name}" for name in ("products", "epilogue", "operator", "bilinear", "tile_edges")}
+LAWS = {
+    f"test_{name}"
+    for name in (
+        *("products", "epilogue", "operator", "bilinear", "tile_edges"),
+        *("depthwise_windows", "non_finite"),
+    )
+}
 
 #: What test modules import besides NumPy, SciPy, pytest and hypothesis. Where a GPU is, it may be
 #: missing, and `pytest -m cuda` needs none of it.

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from convarith import (
     ConvGeometry,
     conv,
-    conv_as_matmul,
     conv_kernel_gradient,
     conv_transpose,
     set_num_threads,
@@ -27,10 +26,8 @@ from convarith import (
 from convarith.testing import (
     LAYOUTS,
     STRUCTURES,
-    Guarded,
     Trial,
     fenced,
-    quick,
     random_array,
     structured_kernel,
     tile_geometries,
@@ -180,83 +177,6 @@ def test_windows(backend, product, name):
         Trial(product, WINDOWS[name], dtype=dtype, batch=batch, out="C", backend=backend).check()
 
 
-@pytest.mark.parametrize("channels", [3, 15, 33])
-@pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("kernel", [1, 3, 4])
-@pytest.mark.parametrize("product", ["forward", "kernel_gradient"])
-def test_windows_of_a_depthwise_product(backend, product, kernel, stride, channels):
-    """Widths and rows around a window's, of which some go together and others are left."""
-    sizes = (2, -1), (2, 0), (2, 1), (2, 4), (7, 9)
-    for dilation, (height, width), padding in itertools.product((1, 2), sizes, (0, 1, kernel + 2)):
-        span = (kernel - 1) * dilation + 1
-        size = max(1, height * stride + span - 2 * padding), max(1, span + width)
-        geometry = ConvGeometry(
-            size,
-            kernel,
-            strides=stride,
-            dilations=dilation,
-            padding=padding,
-            groups=channels,
-            in_channels=channels,
-            out_channels=channels,
-        )
-        Trial(product, geometry, out="C", backend=backend).check()
-
-
-@pytest.mark.parametrize("kernel, stride", [(3, 1), (5, 1), ((8, 2), 3)])
-def test_windows_of_depthwise_outputs(backend, kernel, stride):
-    """Several rows at a time and one by one, with what is fused."""
-    fused = "scale", "bias", "residual"
-    for size, parts in itertools.product(((9, 8), (17, 22)), ((), fused)):
-        geometry = ConvGeometry(
-            size,
-            kernel,
-            strides=stride,
-            padding="SAME",
-            groups=19,
-            in_channels=19,
-            out_channels=19,
-        )
-        Trial("forward", geometry, batch=2, parts=parts, out="C", backend=backend).check()
-
-
-SLIDING = {
-    "strips": ConvGeometry((3, 600), 3, padding=1, groups=5, in_channels=5, out_channels=5),
-    "chunks": ConvGeometry((70, 40), 3, padding=1, groups=33, in_channels=33, out_channels=33),
-    "more taps than a window has": ConvGeometry(
-        (9, 40), (4, 11), padding=5, groups=18, in_channels=18, out_channels=18
-    ),
-    "outputs far apart": ConvGeometry(
-        (40, 40), 3, dilations=19, padding=19, groups=3, in_channels=3, out_channels=3
-    ),
-    "one axis": ConvGeometry(
-        (5000,), 3, dilations=3, strides=2, groups=17, in_channels=17, out_channels=17
-    ),
-    "three axes": ConvGeometry(
-        (5, 9, 30), 3, padding=1, groups=20, in_channels=20, out_channels=20
-    ),
-}
-
-
-@pytest.mark.parametrize("product", ["forward", "kernel_gradient"])
-@pytest.mark.parametrize(
-    "name, dtype",
-    [*((name, "float32") for name in SLIDING), *(("chunks", d) for d in ("float64", "int32"))],
-)
-def test_depthwise_products_do_not_depend_on_threads(backend, product, name, dtype):
-    """Sums of a gradient's chunks are added up in their order."""
-    results = []
-    try:
-        for threads in (1, 2, 5):
-            set_num_threads(threads)
-            trial = Trial(product, SLIDING[name], batch=2, dtype=dtype, out="C", backend=backend)
-            results.append(trial.check())
-    finally:
-        set_num_threads(None)
-    for result in results[1:]:
-        np.testing.assert_array_equal(result, results[0])
-
-
 #: How the operands of a kernel gradient are cut up: channels into strips, sums into parts.
 CUT = {
     "strips of both operands": ConvGeometry((3, 8), 1, in_channels=130, out_channels=70),
@@ -290,17 +210,6 @@ def test_cuts_of_a_kernel_gradient(backend, name, dtype, batch):
     finally:
         set_num_threads(None)
     np.testing.assert_array_equal(*results)
-
-
-def test_parts_that_are_not_finite(backend):
-    """Their sums warn of nothing, as all others."""
-    geometry = CUT["parts of taps"]
-    x = np.ones((1, *geometry.input_shape), np.float32)
-    g = np.ones((1, *geometry.output_shape), np.float32)
-    for first, last in ((np.inf, -np.inf), (3e38, 3e38)):
-        x[0, 5, 5], x[0, 500, 5] = first, last
-        result = conv_kernel_gradient(x, g, 3, padding=1, backend=backend)
-        assert not np.isfinite(result).any()
 
 
 @every_product
@@ -401,89 +310,6 @@ def test_zero_size_arrays(backend, product, size, batch, padding):
         Trial(
             product, geometry, batch=batch, dtype=dtype, parts=parts, out=out, backend=backend
         ).check()
-
-
-def kinds(array):
-    """Return what can be compared of non-finite numbers: which kind each one is."""
-    return np.select([np.isnan(array), np.isposinf(array), np.isneginf(array)], [1, 2, 3])
-
-
-def place(array, rng, values):
-    """Put values at random places."""
-    for value in values if array.size else ():
-        array.flat[rng.integers(array.size)] = value
-
-
-@pytest.mark.parametrize("product", ["forward", "transpose"])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-@settings(max_examples=80)
-@given(
-    geometry=tile_geometries(max_products=30_000),
-    structure=st.sampled_from(["random", "constant", "sparse", "diagonal", "bilinear"]),
-    of_kernel=st.lists(st.sampled_from([np.inf, -np.inf, np.nan]), max_size=2),
-    of_source=st.lists(st.sampled_from([np.inf, -np.inf, np.nan]), max_size=2),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_non_finite_values_go_where_the_matrix_takes_them(
-    backend, product, dtype, geometry, structure, of_kernel, of_source, seed
-):
-    """A tap in the padding brings nothing; Inf*0 is NaN, or nothing where a zero is skipped."""
-    rng = np.random.default_rng(seed)
-    kernel = structured_kernel(rng, geometry, dtype, structure)
-    shape = geometry.input_shape if product == "forward" else geometry.output_shape
-    source = random_array(rng, (1, *shape), dtype)
-    place(kernel, rng, of_kernel)
-    place(source, rng, of_source)
-    options = window(geometry) | {"algorithm": "direct", "backend": backend}
-    if product == "forward":
-        actual = conv(Guarded(source).array, Guarded(kernel).array, **options)
-    else:
-        options["output_size"] = geometry.input_size
-        actual = conv_transpose(Guarded(source).array, Guarded(kernel).array, **options)
-    W = conv_as_matmul(kernel.astype(float), geometry.input_shape, **window(geometry))
-    W = W if product == "forward" else W.T.tocsr()
-    with np.errstate(invalid="ignore"):
-        every = W @ source.astype(float).ravel()
-        W.eliminate_zeros()
-        without_zeros = W @ source.astype(float).ravel()
-    found = kinds(actual.ravel())
-    assert ((found == kinds(every)) | (found == kinds(without_zeros))).all()
-
-
-@some_examples
-@given(
-    geometry=tile_geometries(max_products=30_000),
-    of_x=st.lists(st.sampled_from([np.inf, -np.inf, np.nan]), max_size=2),
-    of_g=st.lists(st.sampled_from([np.inf, -np.inf, np.nan]), max_size=2),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_non_finite_values_in_a_kernel_gradient(backend, geometry, of_x, of_g, seed):
-    rng = np.random.default_rng(seed)
-    x = random_array(rng, (2, *geometry.input_shape), "float64")
-    g = random_array(rng, (2, *geometry.output_shape), "float64")
-    place(x, rng, of_x)
-    place(g, rng, of_g)
-    size, options = geometry.kernel_size, window(geometry) | {"backend": backend}
-    actual = conv_kernel_gradient(Guarded(x).array, Guarded(g).array, size, **options)
-    expected = quick("kernel_gradient", geometry, x, g)
-    np.testing.assert_array_equal(kinds(actual), kinds(expected))
-
-
-@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-@pytest.mark.parametrize("product", ["forward", "transpose"])
-def test_an_infinite_weight_in_the_padding_brings_nothing(backend, product, value):
-    """Only the kernel's corner is not finite, and only one window has it inside."""
-    kernel = np.ones((3, 3, 16, 16), np.float32)
-    kernel[0, 0] = value
-    x = np.ones((1, 2, 30, 16), np.float32)
-    if product == "forward":
-        y = conv(x, kernel, padding=1, algorithm="direct", backend=backend)
-        assert np.isfinite(y[:, 0]).all() and np.isfinite(y[:, :, 0]).all()
-        assert not np.isfinite(y[:, 1, 1:]).any()
-    else:
-        y = conv_transpose(x, kernel, padding=1, algorithm="direct", backend=backend)
-        assert np.isfinite(y[:, 1]).all() and np.isfinite(y[:, :, -1]).all()
-        assert not np.isfinite(y[:, 0, :-1]).any()
 
 
 def tile_of(draw, geometry, size):
