@@ -60,6 +60,32 @@ def _run_cut(call, panel, place, tile, tile_address, staged):
     _copy_inside(call, panel, place, staged, call.out, True)
 
 
+@inlined
+def _run_panel(call, job, panel, places, low, high, tile, tile_address, staged):
+    """Run the tiles of some places by a panel."""
+    b = call.packed + job.packed + panel.b_offset
+    c_row = call.result_step[2] * call.result_strides[3]
+    tile.lanes = panel.lanes
+    tile.scale = call.scale + panel.c_offset if call.scale else 0
+    tile.bias = call.bias + panel.c_offset if call.bias else 0
+    for i in range(low, high):
+        place = places[i]
+        tile.a = place.a + panel.a_offset
+        tile.b = b + place.b
+        tile.segments = place.segments
+        tile.count = place.count
+        tile.length = place.length
+        if place.cut:
+            _run_cut(call, panel, place, tile, tile_address, staged)
+        else:
+            at = place.c + panel.c_offset
+            tile.c = call.out + at
+            tile.c_row = c_row
+            tile.c_half = call.result_strides[2]
+            tile.residual = call.residual + at if call.residual else 0
+            run_tile(panel.kernel, tile_address)
+
+
 def direct(call_address, thread):
     """Take pieces of work until there are none left."""
     call = entries(call_address, CALL)[0]
@@ -83,7 +109,6 @@ def direct(call_address, thread):
     tile.residual = 0
     tile.activation = call.activation
     tile.a_row = call.source_step[2] * call.source_strides[3]
-    c_row = call.result_step[2] * call.result_strides[3]
     tiles = call.grid[0] * call.grid[1] * call.grid[2] * call.grid[3] * call.strip
     while True:
         unit = take_next(call.counter)
@@ -123,25 +148,6 @@ def direct(call_address, thread):
                 n += 1
             enter(call, job, n, z, y, row)
         for low in range(0, found, call.abreast):
+            high = min(low + call.abreast, found)
             for p in range(first, min(first + call.group, job.panel_stop)):
-                panel = panels[p]
-                b = call.packed + job.packed + panel.b_offset
-                tile.lanes = panel.lanes
-                tile.scale = call.scale + panel.c_offset if call.scale else 0
-                tile.bias = call.bias + panel.c_offset if call.bias else 0
-                for i in range(low, min(low + call.abreast, found)):
-                    place = places[i]
-                    tile.a = place.a + panel.a_offset
-                    tile.b = b + place.b
-                    tile.segments = place.segments
-                    tile.count = place.count
-                    tile.length = place.length
-                    if place.cut:
-                        _run_cut(call, panel, place, tile, tile_address, staged)
-                    else:
-                        at = place.c + panel.c_offset
-                        tile.c = call.out + at
-                        tile.c_row = c_row
-                        tile.c_half = call.result_strides[2]
-                        tile.residual = call.residual + at if call.residual else 0
-                        run_tile(panel.kernel, tile_address)
+                _run_panel(call, job, panels[p], places, low, high, tile, tile_address, staged)
