@@ -8,6 +8,17 @@ import os
 from .validate import integer
 
 _count: int | None = None
+_forked = False
+
+
+def _in_child() -> None:
+    """Note that this process is a fork: OpenMP hangs in one whose parent had threads of it."""
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def set_num_threads(count: int | None) -> None:
@@ -32,7 +43,12 @@ def set_num_threads(count: int | None) -> None:
 
 def get_num_threads() -> int:
     """Return the number of threads that a product may use."""
-    return _count or _told() or _cores()
+    return _count or _told() or cores()
+
+
+def forked() -> bool:
+    """Whether this process was forked since the library was imported."""
+    return _forked
 
 
 @functools.cache
@@ -48,7 +64,8 @@ def _told() -> int | None:
 
 
 @functools.cache
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -47,6 +47,7 @@ def run(code, **environment):
     return done.stdout
 
 
+@pytest.mark.skipif(team.openmp() is None, reason="Numba starts the threads without libgomp")
 def test_what_was_compiled_before_needs_no_numba():
     code = PRODUCTS.format(tests=os.path.dirname(__file__))
     _, first = run(code).split()
@@ -76,6 +77,38 @@ def test_a_damaged_file_is_compiled_anew(tmp_path, damage):
     assert [file.read_bytes() for file in files] == written
 
 
+def test_code_under_another_name_is_not_loaded(tmp_path):
+    assert run(KERNEL, CONVARITH_CACHE=str(tmp_path)) == "5 7 "
+    first, second = sorted((tmp_path / "cpu").iterdir())
+    first.write_bytes(second.read_bytes())
+    assert run(KERNEL, CONVARITH_CACHE=str(tmp_path)) == "5 7 "
+
+
+@pytest.mark.parametrize("now", ["compiled._digest = lambda: 'other'", "compiled._SOURCES = ''"])
+def test_no_code_is_kept_whose_text_is_not_known(tmp_path, now):
+    """It was replaced since it was imported, or lies in an archive."""
+    code = f"from convarith.backends.cpu import compiled; {now}\n{KERNEL}"
+    assert run(code, CONVARITH_CACHE=str(tmp_path)) == "5 7 "
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbas_settings_are_part_of_the_name(tmp_path):
+    for level, files in (("3", 2), ("2", 4), ("2", 4)):
+        run(KERNEL, CONVARITH_CACHE=str(tmp_path), NUMBA_OPT=level)
+        assert len(list((tmp_path / "cpu").iterdir())) == files
+
+
+def test_numba_that_compiles_nothing_is_named(tmp_path):
+    code = "import convarith; convarith.conv([1.0, 2.0], [1.0], backend='cpu')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "CONVARITH_CACHE": str(tmp_path), "NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert "RuntimeError: NUMBA_DISABLE_JIT: expected 0, got 1" in done.stderr
+
+
 def test_a_folder_that_cannot_be_written_is_not_fatal(tmp_path):
     file = tmp_path / "a file, not a folder"
     file.write_text("")
@@ -93,7 +126,8 @@ def test_where_code_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("make", [team.openmp, team.numbas])
-def test_a_team_runs_on_so_many_threads(make):
+def test_a_team_calls_so_many_times(monkeypatch, tmp_path, make):
+    monkeypatch.setenv("CONVARITH_CACHE", str(tmp_path))
     run_on = make()
     if run_on is None:
         pytest.skip("this system has no libgomp")

@@ -157,11 +157,12 @@ def test_the_number_of_threads_changes_no_bit(backend, threads, name, dtype):
         assert_same(results, expected)
 
 
-def test_numbas_team_changes_no_bit(monkeypatch):
+def test_numbas_team_changes_no_bit(monkeypatch, threads):
     """It is there for systems without GNU's OpenMP."""
     pytest.importorskip("numba")
     from convarith.backends.cpu import launch, team
 
+    threads(3)
     expected = {name: products(name, "cpu") for name in GEOMETRIES}
     numbas = team.numbas()
     monkeypatch.setattr(launch, "team", lambda: numbas)
@@ -237,6 +238,25 @@ def test_an_odd_environment_is_named():
         assert script(code, CONVARITH_NUM_THREADS=odd).startswith(
             "CONVARITH_NUM_THREADS: expected an integer >= 1, got"
         )
+
+
+@FORKS
+def test_a_child_forked_before_the_first_product(backend):
+    """OpenMP hangs in it where anything in the parent had threads of it."""
+    code = f"""
+        import contextlib, ctypes, os, convarith, test_threads
+        convarith.set_num_threads(2)
+        with contextlib.suppress(OSError):  # where it is missing, nothing had threads of it
+            parallel = ctypes.CDLL("libgomp.so.1").GOMP_parallel
+            nothing = ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p)
+            parallel(nothing, None, 2, 0)
+        child = os.fork()
+        if child == 0:
+            test_threads.products("3x3", {backend!r})
+            os._exit(7)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    assert script(code) == "7\n"
 
 
 @FORKS

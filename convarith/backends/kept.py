@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import sys
-import tempfile
+import threading
 from pathlib import Path
 
 _DIGEST_NBYTES = hashlib.sha256().digest_size
@@ -35,29 +35,32 @@ def folder() -> Path | None:
 
 
 def read_code(path: Path) -> bytes | None:
-    """Return what `write_code` wrote, or None where it is not there or not whole."""
+    """Return what `write_code` wrote, or None where it is not there, not whole or another's."""
     try:
         content = path.read_bytes()
     except OSError:
         return None
     digest, code = content[:_DIGEST_NBYTES], content[_DIGEST_NBYTES:]
-    return code if hashlib.sha256(code).digest() == digest else None
+    return code if _digest(path, code) == digest else None
 
 
 def write_code(path: Path, code: bytes) -> None:
-    """Write machine code with a digest of it, where that is possible."""
+    """Write machine code with a digest of it and its name, where that is possible."""
     with contextlib.suppress(OSError):  # a folder that cannot be written: compiled every time
-        write(path, hashlib.sha256(code).digest() + code)
+        write(path, _digest(path, code) + code)
 
 
 def write(path: Path, content: bytes) -> None:
     """Write beside, then rename: another process sees all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(prefix=f"{path.stem}-", suffix=".part", dir=path.parent)
+    beside = path.with_name(f"{path.name}-{os.getpid()}-{threading.get_ident()}.part")
     try:
-        with open(handle, "wb") as file:
-            file.write(content)
+        beside.write_bytes(content)  # as readable to others as all files of this user
         os.replace(beside, path)
     except BaseException:
-        os.unlink(beside)
+        beside.unlink(missing_ok=True)
         raise
+
+
+def _digest(path: Path, code: bytes) -> bytes:
+    return hashlib.sha256(path.name.encode() + b"\0" + code).digest()

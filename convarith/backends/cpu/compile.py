@@ -39,7 +39,12 @@ def worker_object(module: str, name: str, entry: str) -> bytes:
     Numba compiles to a function that takes an address for its result and one for an exception, of
     which workers have neither, and returns a status: the entry goes without them.
     """
-    from numba import types
+    from numba import config, types
+
+    if config.DISABLE_JIT:
+        raise RuntimeError(
+            "NUMBA_DISABLE_JIT: expected 0, got 1: backend='reference' needs no Numba"
+        )
 
     from .intrinsics import inlined
 

@@ -3,13 +3,17 @@
 Importing Numba and readying its compiler takes longer than everything else that a first call does,
 so code that has been compiled before is loaded by LLVM alone. It lies in ``cpu`` in the folder of
 `kept`, or where NUMBA_CACHE_DIR says if only that is set, under all that it depends on: the text
-of this folder, its constants, the machine, and LLVM.
+of this folder, its constants, the machine, LLVM and Numba.
+
+A forked child finds what its parent had compiled. What another thread was compiling at that moment
+it may not compile: Numba's own lock is held for ever then.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import os
 import threading
 from collections.abc import Callable
@@ -24,6 +28,22 @@ from .compile import features, kernel_object, target_machine, worker_object
 
 #: Of what a file in the cache holds, and of how it is compiled.
 VERSION = 1
+#: Of Numba's variables, those that say where and on how many threads, but not how.
+_ELSEWHERE = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER")
+
+
+def _digest() -> str:
+    """Return a digest of this folder's text: what is inlined into code may come from any of it.
+
+    It is empty where there are no files, as in an archive; no code is kept then.
+    """
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    text = b"".join(file.read_bytes() for file in files)
+    return hashlib.sha256(text).hexdigest() if text else ""
+
+
+#: Of the text as it was imported; a file may be replaced later.
+_SOURCES = _digest()
 
 _addresses: dict[str, int] = {}
 _lock = threading.Lock()
@@ -45,7 +65,7 @@ def worker(module: str, name: str) -> int:
 
     It is a function of a module of this folder.
     """
-    return _address(name, "", functools.partial(worker_object, module, name))
+    return _address(f"{module}.{name}", "", functools.partial(worker_object, module, name))
 
 
 def kernel(emitter: Callable[..., Any], *constants: Any) -> int:
@@ -54,23 +74,24 @@ def kernel(emitter: Callable[..., Any], *constants: Any) -> int:
     ``emitter(*constants, builder, arguments)`` generates it; all constants are in its name.
     """
     emit = functools.partial(emitter, *constants)
-    name = emitter.__name__.strip("_").lower()
+    name = f"{emitter.__module__}.{emitter.__qualname__}"
     return _address(name, repr(constants), functools.partial(kernel_object, emit))
 
 
 def _address(name: str, constants: str, compiled: Callable[[str], bytes]) -> int:
     """Return where code lies that is compiled now, or was by an earlier process."""
-    parts = (VERSION, name, constants, *_machine(), _sources())
-    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:32]
+    parts = (str(VERSION), name, constants, _SOURCES, *_compilers())
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    name = name.rpartition(".")[2].strip("_").lower()
     entry = f"convarith_{name}_{digest}"
     with _lock:
         if entry in _addresses:
             return _addresses[entry]
-        path = _path(f"{name}-{digest}.o")
+        path = _path(f"{name}-{digest}.o") if _SOURCES else None
         code = kept.read_code(path) if path else None
         if code is None:
             code = compiled(entry)
-            if path:
+            if path and _digest() == _SOURCES:
                 kept.write_code(path, code)
         engine = _engine()
         engine.add_object_file(binding.ObjectFileRef.from_data(code))
@@ -94,16 +115,22 @@ def _path(file: str) -> Path | None:
 
 
 @functools.cache
-def _machine() -> tuple[str, ...]:
-    """Return what says whose code it is; a version of Numba belongs to one of llvmlite."""
-    triple, name = binding.get_process_triple(), binding.get_host_cpu_name()
-    return llvmlite.__version__, triple, name, features()
+def _compilers() -> tuple[str, ...]:
+    """Return what says for which machine code is made, and by what."""
+    told = sorted(v for v in os.environ.items() if v[0].startswith("NUMBA_"))
+    return (
+        llvmlite.__version__,
+        str(binding.llvm_version_info),
+        _numbas_version(),
+        repr([v for v in told if v[0] not in _ELSEWHERE]),
+        binding.get_process_triple(),
+        binding.get_host_cpu_name(),
+        features(),
+    )
 
 
-@functools.cache
-def _sources() -> str:
-    """Return a digest of this folder's text: what is inlined into code may come from any of it."""
-    digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+def _numbas_version() -> str:
+    """Return Numba's version as its own file has it: importing it would take too long."""
+    spec = importlib.util.find_spec("numba")
+    assert spec is not None and spec.origin is not None  # or there would be no such backend
+    return Path(spec.origin).with_name("_version.py").read_text(encoding="utf-8")

@@ -83,7 +83,6 @@ class Layout:
             group_count=len(groups),
             panel=plan.path.nbytes,
             kernels=self.kernels,
-            kernel_count=len(self.kernels),
             strips=strips,
             chunk=chunk,
             chunks=self.chunks,

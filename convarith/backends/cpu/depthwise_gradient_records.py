@@ -25,7 +25,7 @@ CALL = np.dtype(
         *((name, _int) for name in ("columns", "column_count", "parts")),
         *((name, _int) for name in ("taps", "tap_count")),
         *((name, _int) for name in ("groups", "group_count", "panel")),
-        *((name, _int) for name in ("kernels", "kernel_count")),
+        ("kernels", _int),
         *((name, _int) for name in ("rows", "apart", "row_groups")),  # of g
         ("line_step", _int),  # from line to line of one class
         *((name, _int) for name in ("x_step", "x_class", "g_step", "pixel")),

@@ -21,8 +21,7 @@ CALL = np.dtype(
         *((name, _int) for name in ("rows", "apart", "row_groups", "line_step")),
         *((name, _int) for name in ("x_step", "x_class", "c_step", "tap")),
         *((name, _int) for name in ("parts", "part_count", "groups", "group_count")),
-        *((name, _int) for name in ("kernels", "kernel_count")),
-        *((name, _int) for name in ("strips", "chunk", "chunks", "runs", "units")),
+        *((name, _int) for name in ("kernels", "strips", "chunk", "runs", "units")),
         *((name, _int) for name in ("scratch", "scratch_nbytes")),
     ]
 )

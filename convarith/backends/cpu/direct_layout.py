@@ -120,7 +120,6 @@ class Layout:
             jobs=self.jobs,
             job_count=len(jobs),
             panels=self.panels,
-            panel_count=len(self.panels),
             rows=rows,
             itemsize=itemsize,
             depth=plan.depth,

@@ -74,7 +74,7 @@ CALL = np.dtype(
         ("result_step", _int, 3),
         ("grid", _int, 4),  # (n, z, y, strips of tiles along x), enough for every job
         ("strip", _int),
-        *((name, _int) for name in ("jobs", "job_count", "panels", "panel_count")),
+        *((name, _int) for name in ("jobs", "job_count", "panels")),
         *(
             (name, _int)
             for name in ("rows", "itemsize", "depth", "b_step", "joined", "channelwise")

@@ -42,7 +42,7 @@ CALL = np.dtype(
         ("low", _int, 3),
         ("x_strides", _int, 4),
         ("g_strides", _int, 4),
-        *((name, _int) for name in ("rows", "row_count", "panels", "panel_count")),
+        *((name, _int) for name in ("rows", "panels")),
         *((name, _int) for name in ("blocks", "block_count", "spans", "span_count", "units")),
         *((name, _int) for name in ("chunk", "output_rows")),  # rows (n, z, y) of outputs
         ("width", _int),  # columns of a chunk

@@ -15,8 +15,8 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from .native import BYTES, I1, I8, I64, offset
 
-#: Compiles a function for workers: it raises nothing, counts no references, and is not called from
-#: Python.
+#: Compiles a function for workers: it must have nothing to raise, counts no references, and is not
+#: called from Python.
 inlined = functools.partial(
     njit, _nrt=False, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
 )

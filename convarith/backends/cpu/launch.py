@@ -8,30 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 import struct
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
-from ...threads import get_num_threads
+from ...threads import cores, forked, get_num_threads
 from . import compiled, pool
 from .blocks import SMALL_WORK
 from .native import I64
 from .team import team
-
-_forked = False
-
-
-def _in_child() -> None:
-    """Note that this process is a fork: OpenMP hangs in one whose parent had a team."""
-    global _forked
-    _forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
 
 _WORKER = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
 
@@ -91,10 +78,10 @@ class Call:
         address_of = pool.address
         numbers = [address_of(v) if type(v) is np.ndarray else v or 0 for v in given]
         self._write(memory, 8, *numbers)
-        if threads <= 1 or _forked:
+        if threads <= 1 or forked():
             self._alone(address, 0)
         else:
-            team()(_start(), address + 8 * line, threads)
+            team()(_start(), address + 8 * line, min(threads, cores()))
         if len(memory) <= _MOST_KEPT // 8:
             self._idle.append(block)
 
@@ -117,7 +104,7 @@ _MOST_KEPT = 2**17
 
 def allowed(work: int) -> int:
     """Return how many threads a call of so many multiply-adds may use."""
-    return 1 if work < SMALL_WORK or _forked else get_num_threads()
+    return 1 if work < SMALL_WORK or forked() else get_num_threads()
 
 
 @functools.cache

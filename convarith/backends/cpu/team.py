@@ -46,8 +46,11 @@ def numbas() -> Team:
         for _ in prange(threads):
             run_tile(function, argument)
 
-    numbers = [types.int64] * 3
-    parallel = njit(types.void(*numbers), nogil=True, parallel=True)(on_threads)
+    compile_ = functools.partial(njit, types.void(*[types.int64] * 3), nogil=True, parallel=True)
+    try:
+        parallel = compile_(cache=True)(on_threads)
+    except Exception:  # as many as there are ways in which a folder cannot be read or written
+        parallel = compile_()(on_threads)
     numba.set_num_threads(numba.get_num_threads())  # loads the layer
     several = numba.threading_layer() in ("omp", "tbb")
 

@@ -64,7 +64,8 @@ TILE = np.dtype(
     ]
 )
 SEGMENT = np.dtype([("a_offset", np.int64), ("b_offset", np.int64)])
-TILE_NBYTES, SEGMENT_NBYTES = TILE.itemsize, SEGMENT.itemsize  # Numba does not look it up
+#: Workers name these: Numba asks no dtype for its size.
+TILE_NBYTES, SEGMENT_NBYTES = TILE.itemsize, SEGMENT.itemsize
 
 B_OFFSET = SEGMENT.itemsize // 2
 

@@ -156,7 +156,6 @@ class Layout:
             blocks=blocks_table,
             block_count=len(blocks),
             panels=panels_table,
-            panel_count=len(panels),
             spans=spans_table,
             span_count=len(spans),
             of_sums=plan.transform(OF_SUMS),

@@ -41,7 +41,7 @@ CALL = np.dtype(
         *((name, _int) for name in ("n", "r", "itemsize", "vector", "rows")),
         *((name, _int) for name in ("operands", "operand_count", "pieces")),
         *((name, _int) for name in ("jobs", "job_count", "blocks", "block_count")),
-        *((name, _int) for name in ("panels", "panel_count", "spans", "span_count", "of_sums")),
+        *((name, _int) for name in ("panels", "spans", "span_count", "of_sums")),
         *((name, _int) for name in ("u_offset", "v_product", "u_product", "m_product")),
         *((name, _int) for name in ("tap_row", "tap_pixel", "c_row")),  # bytes of the result
         *((name, _int) for name in ("staged", "products")),  # where they lie in scratch

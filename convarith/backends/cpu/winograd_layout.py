@@ -134,7 +134,6 @@ class Layout:
             of_sources=plan.transform(SOURCES),
             of_products=plan.transform(PRODUCTS),
             jobs=jobs,
-            job_count=len(jobs),
             panels=panels,
             panel_count=len(panels),
             blocks=blocks,

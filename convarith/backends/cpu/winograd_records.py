@@ -46,7 +46,7 @@ CALL = np.dtype(
         *((name, _int) for name in ("of_taps", "r", "tap", "b_product")),
         *((name, _int) for name in ("batch", "m", "n", "itemsize", "vector", "depth", "rows")),
         *((name, _int) for name in ("of_sources", "of_products")),  # addresses of the transforms
-        *((name, _int) for name in ("jobs", "job_count", "panels", "panel_count")),
+        *((name, _int) for name in ("jobs", "panels", "panel_count")),
         *((name, _int) for name in ("blocks", "shared_nbytes")),  # of V of a block
         *((name, _int) for name in ("v_product", "m_product", "panel_nbytes")),
         *((name, _int) for name in ("scratch", "scratch_nbytes")),

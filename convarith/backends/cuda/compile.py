@@ -17,7 +17,7 @@ from .. import kept
 #: What the kernels are compiled and tested for. Code for x.0 runs on every x.y.
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
 #: Of the layout of a file in the cache.
-VERSION = 1
+VERSION = 2
 
 #: What is defined before a file is compiled, by name.
 Constants: TypeAlias = tuple[tuple[str, str | int], ...]
