@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from convarith import ConvGeometry, conv, conv_transpose
 from convarith.conventions import Inexpressible, translate
 from convarith.conventions.layout import KERNEL, moved
-from convarith.testing import geometries, small_integers
+from convarith.testing import geometries, small_integers, window
 
 FRAMEWORKS = ("tensorflow", "keras", "torch", "jax", "onnx")
 NAMES_GROUPS = ("torch", "jax", "onnx")
@@ -77,9 +77,7 @@ def test_arguments_express_the_geometry(framework, geometry, transposed, seed):
             return
         assert str(pad or crop) in str(error)
     x, kernel = operands(geometry, transposed, seed)
-    given = {
-        name: getattr(geometry, name) for name in ("strides", "dilations", "padding", "groups")
-    }
+    given = window(geometry)
     if transposed:
         expected = conv_transpose(x, kernel, output_size=geometry.input_size, **given)
     else:

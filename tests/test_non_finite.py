@@ -6,11 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convarith import ConvGeometry, conv, conv_as_matmul, conv_kernel_gradient, conv_transpose
-from convarith.testing import Guarded, quick, random_array, structured_kernel, tile_geometries
-
-
-def window(geometry):
-    return {n: getattr(geometry, n) for n in ("strides", "dilations", "padding", "groups")}
+from convarith.testing import (
+    Guarded,
+    quick,
+    random_array,
+    structured_kernel,
+    tile_geometries,
+    window,
+)
 
 
 def kinds(array):

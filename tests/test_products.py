@@ -11,6 +11,7 @@ from convarith.testing import (
     geometries,
     kernels_and_inputs,
     random_array,
+    window,
 )
 
 INTEGERS = ("int8", "uint8", "int32", "int64")
@@ -200,7 +201,7 @@ def test_non_finite_values(backend, geometry):
     x = rng.standard_normal((1, *geometry.input_shape))
     kernel = rng.standard_normal(geometry.kernel_shape)
     kernel.flat[0], kernel.flat[-1] = np.inf, np.nan
-    arguments = {n: getattr(geometry, n) for n in ("strides", "dilations", "padding", "groups")}
+    arguments = window(geometry)
     W = conv_as_matmul(kernel, geometry.input_shape, **arguments)
     y = conv(x, kernel, **arguments, backend=backend).ravel()
     expected = W @ x.ravel()

@@ -15,7 +15,7 @@ import pytest
 
 import convarith
 from convarith import ConvGeometry, ConvOperator, conv, conv_kernel_gradient, conv_transpose
-from convarith.testing import random_array, structured_kernel
+from convarith.testing import random_array, structured_kernel, window
 
 GEOMETRIES = {
     "small": ConvGeometry((5, 6), 3, padding="SAME", in_channels=3, out_channels=5),
@@ -49,10 +49,6 @@ def operands(name, dtype="float32"):
         structured_kernel(rng, geometry, dtype, structure),
         random_array(rng, (1, *geometry.output_shape), dtype),
     )
-
-
-def window(geometry):
-    return {n: getattr(geometry, n) for n in ("strides", "dilations", "padding", "groups")}
 
 
 def products(name, backend, dtype="float32"):

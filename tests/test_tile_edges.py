@@ -32,16 +32,13 @@ from convarith.testing import (
     structured_kernel,
     tile_geometries,
     trials,
+    window,
     winograd_geometries,
 )
 from convarith.testing.trial import PRODUCTS
 
 every_product = pytest.mark.parametrize("product", PRODUCTS)
 some_examples = settings(max_examples=150)
-
-
-def window(geometry):
-    return {n: getattr(geometry, n) for n in ("strides", "dilations", "padding", "groups")}
 
 
 @every_product

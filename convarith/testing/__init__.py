@@ -15,7 +15,14 @@ backends are fuzzed for as long as one likes by ``python -m convarith.testing fu
 from .checks import assert_adjoint, assert_close, assert_product
 from .guards import LAYOUTS, Guarded, fenced
 from .oracles import naive, quick
-from .strategies import Case, geometries, kernels_and_inputs, tile_geometries, winograd_geometries
+from .strategies import (
+    Case,
+    geometries,
+    kernels_and_inputs,
+    tile_geometries,
+    window,
+    winograd_geometries,
+)
 from .trial import Trial, trials
 from .values import DTYPES, STRUCTURES, random_array, small_integers, structured_kernel
 
@@ -39,5 +46,6 @@ __all__ = [
     "structured_kernel",
     "tile_geometries",
     "trials",
+    "window",
     "winograd_geometries",
 ]

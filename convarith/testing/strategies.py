@@ -244,6 +244,17 @@ def winograd_geometries(draw: st.DrawFn, *, max_products: int = 150_000) -> Conv
     return _bounded(max_products, size, [3, 3], draw(_channels()), padding=padding)
 
 
+def window(geometry: ConvGeometry) -> dict[str, Any]:
+    """Return a geometry's strides, dilations, padding and groups, as operators take them.
+
+    Examples
+    --------
+    >>> window(ConvGeometry((5, 4), 3, padding=1))
+    {'strides': (1, 1), 'dilations': (1, 1), 'padding': ((1, 1), (1, 1)), 'groups': 1}
+    """
+    return {name: getattr(geometry, name) for name in ("strides", "dilations", "padding", "groups")}
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
     """A geometry with an input, a kernel, and an output-shaped array.
@@ -268,8 +279,7 @@ class Case:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        names = ("strides", "dilations", "padding", "groups")
-        return {name: getattr(self.geometry, name) for name in names}
+        return window(self.geometry)
 
     def operands(self, product: Product) -> tuple[np.ndarray, np.ndarray]:
         """Return what `product` takes: x or y, and the kernel or y."""

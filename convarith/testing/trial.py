@@ -20,7 +20,7 @@ from ..ops import conv, conv_kernel_gradient, conv_transpose
 from .checks import assert_product
 from .device import Mirror
 from .guards import LAYOUTS, Guarded
-from .strategies import geometries, tile_geometries, winograd_geometries
+from .strategies import geometries, tile_geometries, window, winograd_geometries
 from .values import STRUCTURES, random_array, structured_kernel
 
 PRODUCTS: tuple[Product, ...] = ("forward", "transpose", "kernel_gradient")
@@ -216,20 +216,17 @@ class Trial:
 
     def _call(self, source: np.ndarray, operand: np.ndarray, options: dict[str, Any]) -> Any:
         geometry = self.geometry
-        window: dict[str, Any] = {
-            name: getattr(geometry, name) for name in ("strides", "dilations", "padding", "groups")
-        }
-        window |= {"algorithm": self.algorithm, "backend": self.backend}
+        how = window(geometry) | {"algorithm": self.algorithm, "backend": self.backend}
         if self.product == "kernel_gradient":
             size = geometry.kernel_size
-            return conv_kernel_gradient(source, operand, size, **window, **options)
+            return conv_kernel_gradient(source, operand, size, **how, **options)
         if self.operator:
-            op = ConvOperator(operand, geometry.input_size, **window)
+            op = ConvOperator(operand, geometry.input_size, **how)
             return (op if self.product == "forward" else op.T)(source, **options)
         if self.product == "forward":
-            return conv(source, operand, **window, **options)
+            return conv(source, operand, **how, **options)
         size = geometry.input_size
-        return conv_transpose(source, operand, output_size=size, **window, **options)
+        return conv_transpose(source, operand, output_size=size, **how, **options)
 
 
 @st.composite

@@ -64,9 +64,9 @@ def worker_object(module: str, name: str, entry: str) -> bytes:
     builder.call(inner, [result, ir.Constant(BYTES.as_pointer(), None), *outer.args])
     builder.ret_void()
     code.link_in(binding.parse_assembly(str(around)))
-    for function in code.functions:
-        if not function.is_declaration and function.name != entry:
-            function.linkage = "internal"  # another worker may have one of the same name
+    for made in code.functions:
+        if not made.is_declaration and made.name != entry:
+            made.linkage = "internal"  # another worker may have one of the same name
     code.verify()
     return target_machine().emit_object(code)
 
